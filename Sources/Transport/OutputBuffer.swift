@@ -1,0 +1,108 @@
+/// Bytes on their way to one peer. Collects what a turn produces, so that it leaves in one write; a long message is
+/// not copied but referred to.
+package struct OutputBuffer {
+    /// A part that lies elsewhere, and the place in `bytes` that it goes before.
+    private struct Shared {
+        let position: Int
+        let bytes: [UInt8]
+        var sent: Int
+    }
+
+    private var bytes: [UInt8] = []
+    /// How much of `bytes` has gone.
+    private var sent = 0
+    private var shared: [Shared] = []
+    private var sharedCount = 0
+
+    package init() {}
+
+    /// Bytes that the kernel has not taken.
+    package var count: Int { bytes.count - sent + sharedCount }
+    package var isEmpty: Bool { bytes.count == sent && sharedCount == 0 }
+
+    /// Lets `encode` append to the buffer, which comes out of `pool` when this one holds none.
+    @inline(__always)
+    package mutating func append(pool: inout BufferPool, _ encode: (inout [UInt8]) -> Void) {
+        if bytes.capacity == 0 { bytes = pool.take() }
+        encode(&bytes)
+    }
+
+    /// Appends `bytes[offset...]` without copying them.
+    package mutating func append(shared part: [UInt8], from offset: Int) {
+        shared.append(Shared(position: bytes.count, bytes: part, sent: offset))
+        sharedCount += part.count - offset
+    }
+
+    /// Writes until all is gone, or the kernel takes no more. Gives its memory back to `pool` once it is empty.
+    package mutating func flush(to stream: Stream, pool: inout BufferPool) -> Stream.WriteResult {
+        var total = 0
+        while !isEmpty {
+            let result: Stream.WriteResult
+            if let first = shared.first, first.position == sent {
+                result = stream.write(first.bytes.span.extracting(first.sent..<first.bytes.count))
+            } else {
+                result = stream.write(bytes.span.extracting(sent..<(shared.first?.position ?? bytes.count)))
+            }
+            guard case .bytes(let count) = result else {
+                if total > 0, result == .wouldBlock { break }
+                return result
+            }
+            total += count
+            consume(count)
+        }
+        if isEmpty {
+            bytes.removeAll(keepingCapacity: true)
+            sent = 0
+            pool.give(&bytes)
+        } else if sent > 64 << 10 {
+            for index in shared.indices {
+                shared[index] = Shared(
+                    position: shared[index].position - sent, bytes: shared[index].bytes, sent: shared[index].sent
+                )
+            }
+            bytes.removeFirst(sent)
+            sent = 0
+        }
+        return .bytes(total)
+    }
+
+    private mutating func consume(_ count: Int) {
+        guard let first = shared.first, first.position == sent else {
+            sent += count
+            return
+        }
+        sharedCount -= count
+        shared[0].sent += count
+        if shared[0].sent == first.bytes.count { shared.removeFirst() }
+    }
+}
+
+/// Buffers that nobody needs at the moment: a connection has one only while it holds something.
+package struct BufferPool {
+    private static let bufferBytes = 4 << 10
+    private static let largestKept = 128 << 10
+    private static let keptBytes = 4 << 20
+    private var free: [[UInt8]] = []
+    private var freeBytes = 0
+
+    package init() {}
+
+    mutating func take() -> [UInt8] {
+        if let buffer = free.popLast() {
+            freeBytes -= buffer.capacity
+            return buffer
+        }
+        var buffer: [UInt8] = []
+        buffer.reserveCapacity(Self.bufferBytes)
+        return buffer
+    }
+
+    /// Takes the buffer, which is empty, and leaves one without memory.
+    mutating func give(_ buffer: inout [UInt8]) {
+        var given: [UInt8] = []
+        swap(&given, &buffer)
+        guard given.capacity <= Self.largestKept, freeBytes + given.capacity <= Self.keptBytes else { return }
+        freeBytes += given.capacity
+        free.append(given)
+    }
+}

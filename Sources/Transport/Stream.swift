@@ -1,0 +1,69 @@
+import CLinux
+import Glibc
+
+/// One peer's ordered bytes, both ways, never blocking. Plain TCP today; TLS goes between these calls and the
+/// descriptor, which is why nobody else calls `recv` or `send`.
+package final class Stream: Sendable {
+    /// What an attempt to read gave.
+    package enum ReadResult: Equatable {
+        case bytes(Int)
+        case wouldBlock
+        /// The peer has closed its side.
+        case end
+        case failed(SystemError)
+    }
+
+    /// What an attempt to write gave.
+    package enum WriteResult: Equatable {
+        case bytes(Int)
+        case wouldBlock
+        case failed(SystemError)
+    }
+
+    private let descriptor: Descriptor
+    package let peer: SocketAddress
+
+    init(_ descriptor: consuming Descriptor, peer: SocketAddress) {
+        self.descriptor = descriptor
+        self.peer = peer
+    }
+
+    package var rawDescriptor: CInt { descriptor.rawValue }
+
+    /// Reads what is there into `buffer` from `offset` on. The corresponding C function is `recv`.
+    @inline(__always)
+    package func read(into buffer: inout [UInt8], from offset: Int) -> ReadResult {
+        let count = unsafe buffer.withUnsafeMutableBytes { bytes in
+            let free = unsafe UnsafeMutableRawBufferPointer(rebasing: bytes[offset...])
+            return unsafe recv(descriptor.rawValue, free.baseAddress, free.count, 0)
+        }
+        if count > 0 { return .bytes(count) }
+        if count == 0 { return .end }
+        return errno == EAGAIN || errno == EINTR ? .wouldBlock : .failed(SystemError(errno, during: "recv"))
+    }
+
+    /// Writes as much of `bytes` as the kernel takes. The corresponding C function is `send`.
+    @inline(__always)
+    package func write(_ bytes: Span<UInt8>) -> WriteResult {
+        let count = unsafe bytes.withUnsafeBytes { part in
+            unsafe send(descriptor.rawValue, part.baseAddress, part.count, CInt(MSG_NOSIGNAL))
+        }
+        if count >= 0 { return .bytes(count) }
+        return errno == EAGAIN || errno == EINTR ? .wouldBlock : .failed(SystemError(errno, during: "send"))
+    }
+
+    /// Says to the peer that nothing more comes, and throws away what it has sent: closing with bytes unread would
+    /// reset the connection and could take our last packet with it. The corresponding C function is `shutdown`.
+    package func finish(scratch: inout [UInt8]) {
+        shutdown(descriptor.rawValue, CInt(SHUT_WR))
+        for _ in 0..<4 {
+            guard case .bytes = read(into: &scratch, from: 0) else { return }
+        }
+    }
+
+    /// The corresponding C function is `setsockopt`; what fails here only costs speed.
+    static func setOption(_ descriptor: CInt, _ level: CInt, _ name: CInt) {
+        var on: CInt = 1
+        unsafe setsockopt(descriptor, level, name, &on, socklen_t(MemoryLayout<CInt>.size))
+    }
+}
