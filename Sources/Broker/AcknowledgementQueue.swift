@@ -1,0 +1,31 @@
+import DequeModule
+import MQTT
+
+/// Names a commit of the store; later commits have greater tickets.
+package typealias CommitTicket = UInt64
+
+/// The acknowledgements of one connection, in the order of the packets that they answer [MQTT-4.6.0-2]. Each waits for
+/// a commit or for nothing, and none overtakes another.
+struct AcknowledgementQueue: Sendable {
+    private struct Waiting: Sendable {
+        let acknowledgement: Acknowledgement
+        let ticket: CommitTicket?
+    }
+
+    private var waiting = Deque<Waiting>()
+
+    var count: Int { waiting.count }
+
+    /// True when the acknowledgement may leave at once; otherwise it waits here.
+    mutating func mayLeave(_ acknowledgement: Acknowledgement, after ticket: CommitTicket?) -> Bool {
+        if ticket == nil, waiting.isEmpty { return true }
+        waiting.append(Waiting(acknowledgement: acknowledgement, ticket: ticket))
+        return false
+    }
+
+    /// The next acknowledgement that needs no commit later than `ticket`.
+    mutating func next(committed ticket: CommitTicket) -> Acknowledgement? {
+        guard let first = waiting.first, first.ticket.map({ $0 <= ticket }) ?? true else { return nil }
+        return waiting.removeFirst().acknowledgement
+    }
+}

@@ -1,0 +1,136 @@
+package import MQTT
+
+/// What all shards share: who subscribes to what, what is retained, and where each session lives. A plain value; the
+/// shards share one behind a lock and hold it for one question at a time.
+package struct Directory: Sendable {
+    private var interner = LevelInterner()
+    private var subscriptions = SubscriptionTree()
+    private var retained = RetainedTree()
+    private var sessions: SessionTable
+
+    package init(shards: Int) { sessions = SessionTable(shards: shards) }
+
+    /// The answer to "where does this client's session live?".
+    package enum Home: Equatable, Sendable {
+        /// On the shard that asked; the session is known, or has been made just now.
+        case here(SessionReference, isNew: Bool)
+        case elsewhere(shard: Int)
+    }
+
+    // MARK: Sessions
+
+    /// Finds the home of a client's session, or gives it one. A session never moves, so a takeover has one owner.
+    /// `isPlaced` says that placement has already chosen the asking shard for a session that was new.
+    package mutating func home(of client: ClientIdentifier, askedFrom shard: Int, isPlaced: Bool) -> Home {
+        if let number = sessions.number(of: client) {
+            let home = sessions.shard(of: number)
+            guard home == shard else { return .elsewhere(shard: home) }
+            let reference = SessionReference(number: number, incarnation: sessions[number].incarnation)
+            return .here(reference, isNew: false)
+        }
+        let home = isPlaced ? shard : placement()
+        guard home == shard else { return .elsewhere(shard: home) }
+        return .here(sessions.add(client, shard: shard), isNew: true)
+    }
+
+    /// The shard with the fewest sessions: a fleet connects while nothing is busy yet, and what it will do later can't
+    /// be told from how busy a shard is now.
+    private func placement() -> Int {
+        var chosen = 0
+        for shard in sessions.counts.indices where sessions.counts[shard] < sessions.counts[chosen] { chosen = shard }
+        return chosen
+    }
+
+    package mutating func setConnected(_ session: SessionReference, _ isConnected: Bool) {
+        sessions.setConnected(session.number, isConnected)
+    }
+
+    /// Forgets a session with all its subscriptions.
+    package mutating func remove(_ session: SessionReference) {
+        precondition(sessions[session.number].incarnation == session.incarnation, "a session that is gone already")
+        subscriptions.removeAll(of: session.number, levels: &interner, sessions: &sessions)
+        sessions.remove(session.number)
+    }
+
+    /// Drops the subscriptions of a session that begins anew under its old reference.
+    package mutating func removeSubscriptions(of session: SessionReference) {
+        subscriptions.removeAll(of: session.number, levels: &interner, sessions: &sessions)
+    }
+
+    // MARK: Messages
+
+    /// Appends who gets a message published to `topic`.
+    package mutating func match(_ topic: Span<UInt8>, into receivers: inout [Receiver]) {
+        subscriptions.match(topic, levels: interner, sessions: &sessions, into: &receivers)
+    }
+
+    /// Stores or removes the retained message of a topic and appends who gets it, in one step: a subscription is either
+    /// before it and gets it live, or after it and finds it retained.
+    package mutating func retain(
+        _ message: ApplicationMessage, qos: QoS, into receivers: inout [Receiver]
+    ) {
+        let topic = message.bytes.span.extracting(message.topicRange)
+        retained.store(message, topic: topic, qos: qos, levels: &interner)
+        match(topic, into: &receivers)
+    }
+
+    // MARK: Subscriptions
+
+    /// Adds or replaces a subscription. Returns the cursor over what is retained for it; shared subscriptions get
+    /// nothing that is retained.
+    package mutating func subscribe(
+        _ session: SessionReference, to filter: Span<UInt8>, at maximumQoS: QoS
+    ) -> RetainedCursor? {
+        let shared = Self.shared(filter)
+        let own = filter.extracting((shared?.filter ?? 0)..<filter.count)
+        if let shared {
+            subscriptions.insert(
+                own, group: filter.extracting(shared.group), maximumQoS: maximumQoS, session: session.number,
+                levels: &interner, sessions: &sessions
+            )
+            return nil
+        }
+        subscriptions.insert(
+            own, group: nil, maximumQoS: maximumQoS, session: session.number, levels: &interner, sessions: &sessions
+        )
+        guard retained.count > 0 else { return nil }
+        return RetainedCursor(filter: filter, maximumQoS: maximumQoS, sequence: retained.sequence)
+    }
+
+    package mutating func unsubscribe(_ session: SessionReference, from filter: Span<UInt8>) {
+        if let shared = Self.shared(filter) {
+            subscriptions.remove(
+                filter.extracting(shared.filter..<filter.count), group: filter.extracting(shared.group),
+                session: session.number, levels: &interner, sessions: &sessions
+            )
+        } else {
+            subscriptions.remove(
+                filter, group: nil, session: session.number, levels: &interner, sessions: &sessions
+            )
+        }
+    }
+
+    private static func shared(_ filter: Span<UInt8>) -> (group: Range<Int>, filter: Int)? {
+        // The filter was validated when it was decoded.
+        guard let shared = try? filter.sharedSubscription() else { return nil }
+        return shared
+    }
+
+    package mutating func readRetained(
+        _ cursor: inout RetainedCursor, steps: Int, limit: Int, into found: inout [RetainedMessage]
+    ) {
+        retained.read(&cursor, steps: steps, limit: limit, levels: &interner, into: &found)
+    }
+
+    package mutating func close(_ cursor: inout RetainedCursor) { retained.close(&cursor, levels: &interner) }
+
+    // MARK: Figures
+
+    package var sessionCount: Int { sessions.count }
+    package var connectedSessionCount: Int { sessions.connectedCount }
+    package var subscriptionCount: Int { subscriptions.count }
+    package var sharedSubscriptionCount: Int { subscriptions.sharedCount }
+    package var retainedCount: Int { retained.count }
+    /// Sessions of each shard.
+    package var sessionCounts: [Int] { sessions.counts }
+}

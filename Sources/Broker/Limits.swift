@@ -1,0 +1,88 @@
+/// The bounds of what grows. Each protects a box of 512 MB by its default; 0 means "no limit" where it says so.
+package struct Limits: Sendable {
+    /// Whole packets from clients, bytes (`max_packet_size`).
+    package var packetBytes = 2_000_000
+    /// Payloads, bytes (`message_size_limit`); what is longer is acknowledged and dropped. 0: no limit.
+    package var payloadBytes = 0
+    /// QoS 1 and 2 messages on their way to one client (`max_inflight_messages`); 0: 65,535, as many as identifiers.
+    package var inFlightMessages = 20
+    /// Their bytes (`max_inflight_bytes`); one message always goes. 0: no limit.
+    package var inFlightBytes = 0
+    /// QoS 1 and 2 messages that wait for one session (`max_queued_messages`). 0: no limit.
+    package var queuedMessages = 1000
+    /// Their bytes (`max_queued_bytes`). 0: no limit.
+    package var queuedBytes = 0
+    /// Whether QoS 0 messages wait for an offline session too (`queue_qos0_messages`).
+    package var queuesAtMostOnce = false
+    /// From the connection to the end of its CONNECT, milliseconds.
+    package var connectTimeout: Int64 = 10_000
+
+    package init() {}
+
+    /// Bytes for one connection that the kernel has not taken yet. Past it QoS 0 is dropped, QoS 1 and 2 wait.
+    package static let outputBytes = 1 << 20
+    /// Bytes of replies past `outputBytes` at which the connection is no longer read.
+    package static let replyBytes = 64 << 10
+    /// Bytes posted to one shard that it has not handled yet. Past it QoS 0 is dropped, QoS 1 and 2 stop their publisher.
+    package static let mailboxBytes = 16 << 20
+    /// Acknowledgements of one connection that wait for the disk. Past it the connection is not read.
+    package static let waitingAcknowledgements = 10_000
+    /// Messages in one step for one session that catches up, so that nobody else waits for it.
+    package static let messagesPerStep = 64
+    /// Nodes of the retained tree in one step, under the directory's lock.
+    package static let nodesPerStep = 256
+    /// Messages longer than this are shared by their receivers instead of copied for each: up to here a copy costs less
+    /// than a system call of its own.
+    package static let copiedBytes = 8 << 10
+
+    var inFlightCeiling: Int { inFlightMessages == 0 ? Int(UInt16.max) : inFlightMessages }
+}
+
+/// A point of monotonic time in milliseconds. Deciding code gets it as an argument and never asks a clock.
+package struct Instant: Comparable, Sendable {
+    package let milliseconds: Int64
+    package init(milliseconds: Int64) { self.milliseconds = milliseconds }
+
+    package static func < (left: Instant, right: Instant) -> Bool { left.milliseconds < right.milliseconds }
+    package static func + (left: Instant, milliseconds: Int64) -> Instant {
+        Instant(milliseconds: left.milliseconds + milliseconds)
+    }
+    package static func - (left: Instant, right: Instant) -> Int64 { left.milliseconds - right.milliseconds }
+}
+
+/// What a shard has counted since it began. Totals only grow.
+package struct Counters: Sendable, Equatable {
+    package var packetsReceived: UInt64 = 0
+    package var packetsSent: UInt64 = 0
+    package var bytesReceived: UInt64 = 0
+    package var bytesSent: UInt64 = 0
+    package var publishesReceived: UInt64 = 0
+    package var publishesSent: UInt64 = 0
+    package var publishBytesReceived: UInt64 = 0
+    package var publishBytesSent: UInt64 = 0
+    /// Messages that a limit kept from a session.
+    package var publishesDropped: UInt64 = 0
+    /// Messages that their publisher had no right to publish.
+    package var publishesDenied: UInt64 = 0
+    package var connectionsAccepted: UInt64 = 0
+    package var connections: Int = 0
+
+    package init() {}
+
+    package static func + (left: Counters, right: Counters) -> Counters {
+        var sum = left
+        sum.packetsReceived += right.packetsReceived
+        sum.packetsSent += right.packetsSent
+        sum.bytesReceived += right.bytesReceived
+        sum.bytesSent += right.bytesSent
+        sum.publishesReceived += right.publishesReceived
+        sum.publishesSent += right.publishesSent
+        sum.publishBytesReceived += right.publishBytesReceived
+        sum.publishBytesSent += right.publishBytesSent
+        sum.publishesDropped += right.publishesDropped
+        sum.publishesDenied += right.publishesDenied
+        sum.connectionsAccepted += right.connectionsAccepted
+        sum.connections += right.connections
+        return sum
+    }
+}

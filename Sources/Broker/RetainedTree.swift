@@ -1,0 +1,257 @@
+package import MQTT
+
+/// A retained message, the QoS it was published with [MQTT-3.3.1-5], and when it was stored.
+package struct RetainedMessage: Sendable {
+    package var message = ApplicationMessage(body: [0, 0].span)
+    package var qos = QoS.atMostOnce
+    /// Place in the order of all stores of this broker, from 1 on.
+    package var sequence: UInt64 = 0
+}
+
+/// The last retained message of each topic, as a tree in which every node lists its children in the order in which
+/// they came. That order never changes, and a node that a cursor stands on stays, so a cursor goes on where it was.
+struct RetainedTree: Sendable {
+    private struct Node: Sendable {
+        var parent: UInt32 = 0
+        var level: Level = 0
+        var firstChild: UInt32 = 0
+        var lastChild: UInt32 = 0
+        var next: UInt32 = 0
+        var previous: UInt32 = 0
+        var message: UInt32 = 0
+        /// Children, the message, and cursors that stand here. At 0 the node goes.
+        var uses: UInt32 = 0
+    }
+
+    private static let empty = RetainedMessage()
+
+    private var nodes = Slab<Node>(placeholder: Node())
+    private var edges = NumberTable()
+    private var messages = Slab<RetainedMessage>(placeholder: RetainedTree.empty)
+    private let root: UInt32
+    private(set) var sequence: UInt64 = 0
+
+    init() { root = nodes.add(Node(uses: 1)) }
+
+    var count: Int { messages.count }
+
+    /// Keeps a message as the one of its topic, or with an empty payload removes what is kept
+    /// [MQTT-3.3.1-5] [MQTT-3.3.1-10] [MQTT-3.3.1-11].
+    mutating func store(
+        _ message: ApplicationMessage, topic: Span<UInt8>, qos: QoS, levels interner: inout LevelInterner
+    ) {
+        sequence += 1
+        guard message.payloadCount > 0 else {
+            guard let node = find(topic, interner), nodes[node].message != 0 else { return }
+            messages.remove(nodes[node].message)
+            nodes[node].message = 0
+            release(node, &interner)
+            return
+        }
+        let node = make(topic, &interner)
+        let retained = RetainedMessage(message: message, qos: qos, sequence: sequence)
+        if nodes[node].message != 0 {
+            messages[nodes[node].message] = retained
+        } else {
+            nodes[node].message = messages.add(retained)
+            nodes[node].uses += 1
+        }
+    }
+
+    // MARK: Cursors
+
+    /// Reads on from where `cursor` stands: at most `steps` nodes, at most `limit` messages. Skips what was stored after
+    /// the subscription: that came live.
+    mutating func read(
+        _ cursor: inout RetainedCursor, steps: Int, limit: Int, levels interner: inout LevelInterner,
+        into found: inout [RetainedMessage]
+    ) {
+        let full = found.count + limit
+        for _ in 0..<steps {
+            guard !cursor.isFinished, found.count < full else { return }
+            advance(&cursor, &interner)
+            let here = nodes[cursor.node]
+            if cursor.isMatch, here.message != 0, messages[here.message].sequence <= cursor.sequence {
+                found.append(messages[here.message])
+            }
+        }
+    }
+
+    /// Gives up a cursor, wherever it stands.
+    mutating func close(_ cursor: inout RetainedCursor, levels interner: inout LevelInterner) {
+        move(&cursor, to: 0, depth: 0, &interner)
+        cursor.isFinished = true
+    }
+
+    /// The next node in the order of the tree (parents before children) that the filter can match.
+    private mutating func advance(_ cursor: inout RetainedCursor, _ interner: inout LevelInterner) {
+        if cursor.node == 0 {
+            return step(&cursor, into: root, depth: 0, &interner)
+        }
+        step(&cursor, into: cursor.node, depth: cursor.depth, &interner)
+    }
+
+    /// Down from `node` if the filter goes on, else to a sibling, of it or of the nearest parent that has one.
+    private mutating func step(
+        _ cursor: inout RetainedCursor, into node: UInt32, depth: Int, _ interner: inout LevelInterner
+    ) {
+        var (node, depth) = (node, depth)
+        var child: UInt32 = 0
+        switch cursor.filter.part(depth) {
+        case .none: break
+        case .all: child = firstVisible(nodes[node].firstChild, depth: depth, interner)
+        case .exactly(let range):
+            if let level = interner.level(cursor.filter.bytes.span.extracting(range)) {
+                child = self.child(of: node, at: level) ?? 0
+            }
+        }
+        if child != 0 { return move(&cursor, to: child, depth: depth + 1, &interner) }
+        while depth > 0 {
+            if case .all = cursor.filter.part(depth - 1) {
+                let sibling = firstVisible(nodes[node].next, depth: depth - 1, interner)
+                if sibling != 0 { return move(&cursor, to: sibling, depth: depth, &interner) }
+            }
+            node = nodes[node].parent
+            depth -= 1
+        }
+        close(&cursor, levels: &interner)
+    }
+
+    /// The node or the next sibling that a wildcard may match: at the start not the server's own [MQTT-4.7.2-1].
+    private func firstVisible(_ node: UInt32, depth: Int, _ interner: borrowing LevelInterner) -> UInt32 {
+        var node = node
+        while depth == 0, node != 0, interner.beginsWithDollar(nodes[node].level) { node = nodes[node].next }
+        return node
+    }
+
+    /// Holds the new node before it lets go of the old one.
+    private mutating func move(
+        _ cursor: inout RetainedCursor, to node: UInt32, depth: Int, _ interner: inout LevelInterner
+    ) {
+        let left = cursor.node
+        if node != 0 { nodes[node].uses += 1 }
+        cursor.node = node
+        cursor.depth = depth
+        if left != 0 { release(left, &interner) }
+    }
+
+    // MARK: Nodes
+
+    @inline(__always)
+    private static func hash(_ parent: UInt32, _ level: Level) -> UInt32 { mixed(UInt64(parent) << 32 | UInt64(level)) }
+
+    @inline(__always)
+    private func child(of parent: UInt32, at level: Level) -> UInt32? {
+        edges.first(hash: Self.hash(parent, level)) { nodes[$0].parent == parent && nodes[$0].level == level }
+    }
+
+    private func find(_ topic: Span<UInt8>, _ interner: borrowing LevelInterner) -> UInt32? {
+        var (node, levels) = (root, Levels(topic))
+        repeat {
+            guard let level = interner.level(topic.extracting(levels.current)), let child = child(of: node, at: level)
+            else { return nil }
+            node = child
+        } while levels.advance(in: topic)
+        return node
+    }
+
+    private mutating func make(_ topic: Span<UInt8>, _ interner: inout LevelInterner) -> UInt32 {
+        var (node, levels) = (root, Levels(topic))
+        repeat {
+            let text = topic.extracting(levels.current)
+            if let level = interner.level(text), let child = child(of: node, at: level) {
+                node = child
+                continue
+            }
+            let level = interner.use(text)
+            let last = nodes[node].lastChild
+            let child = nodes.add(Node(parent: node, level: level, previous: last))
+            if last == 0 { nodes[node].firstChild = child } else { nodes[last].next = child }
+            nodes[node].lastChild = child
+            nodes[node].uses += 1
+            edges.insert(child, hash: Self.hash(node, level)) { [nodes] in
+                Self.hash(nodes[$0].parent, nodes[$0].level)
+            }
+            node = child
+        } while levels.advance(in: topic)
+        return node
+    }
+
+    /// Gives back one use of a node; one that nothing uses goes, and then its parents.
+    private mutating func release(_ number: UInt32, _ interner: inout LevelInterner) {
+        var number = number
+        nodes[number].uses -= 1
+        while number != root, nodes[number].uses == 0 {
+            let node = nodes[number]
+            if node.previous == 0 {
+                nodes[node.parent].firstChild = node.next
+            } else {
+                nodes[node.previous].next = node.next
+            }
+            if node.next == 0 {
+                nodes[node.parent].lastChild = node.previous
+            } else {
+                nodes[node.next].previous = node.previous
+            }
+            edges.remove(number, hash: Self.hash(node.parent, node.level)) { [nodes] in
+                Self.hash(nodes[$0].parent, nodes[$0].level)
+            }
+            interner.release(node.level)
+            nodes.remove(number)
+            nodes[node.parent].uses -= 1
+            number = node.parent
+        }
+    }
+}
+
+/// How far the retained messages of one new subscription have been read.
+package struct RetainedCursor: Sendable {
+    let filter: LevelledFilter
+    package let maximumQoS: QoS
+    /// Stores up to this one were before the subscription.
+    let sequence: UInt64
+    fileprivate var node: UInt32 = 0
+    fileprivate var depth = 0
+    package fileprivate(set) var isFinished = false
+
+    init(filter: Span<UInt8>, maximumQoS: QoS, sequence: UInt64) {
+        self.filter = LevelledFilter(filter)
+        self.maximumQoS = maximumQoS
+        self.sequence = sequence
+    }
+
+    fileprivate var isMatch: Bool {
+        node != 0 && (filter.hash.map { depth >= $0 } ?? (depth == filter.levels.count))
+    }
+}
+
+/// A filter cut into its levels.
+struct LevelledFilter: Sendable {
+    enum Part {
+        /// The filter ends before this level.
+        case none
+        /// Every child matches.
+        case all
+        /// Only the child of this text.
+        case exactly(Range<Int>)
+    }
+
+    let bytes: [UInt8]
+    private(set) var levels: [Range<Int>] = []
+    /// The depth at which `#` stands.
+    private(set) var hash: Int?
+
+    init(_ filter: Span<UInt8>) {
+        bytes = filter.copied()
+        var cut = Levels(filter)
+        repeat {
+            if filter.isLevel("#", at: cut.current) { hash = levels.count } else { levels.append(cut.current) }
+        } while cut.advance(in: filter)
+    }
+
+    func part(_ depth: Int) -> Part {
+        if let hash, depth >= hash { return .all }
+        guard depth < levels.count else { return .none }
+        return bytes.span.isLevel("+", at: levels[depth]) ? .all : .exactly(levels[depth])
+    }
+}

@@ -1,0 +1,53 @@
+import MQTT
+
+/// What the broker knows of one network connection.
+struct Connection: Sendable {
+    enum Phase: UInt8 {
+        case free, awaitingConnect, connected
+    }
+
+    var phase = Phase.free
+    var version = ProtocolVersion.mqtt311
+    /// Was moved to this shard to live here.
+    var isPlaced = false
+    var allowsAnonymous = true
+    /// Its output is at the bound.
+    var isFull = false
+    /// The log has said so.
+    var isNamedSlow = false
+    /// Stands in `ShardState.catchingUp`.
+    var isCatchingUp = false
+    /// Of its session, once connected.
+    var slot = 0
+    /// When its last packet came.
+    var latestPacket = Instant(milliseconds: 0)
+    /// Milliseconds without a packet that end it: one and a half times its keep-alive, 0 for never.
+    var silence: Int64 = 0
+    var will: WillMessage?
+    var acknowledgements = AcknowledgementQueue()
+}
+
+/// What outlives a connection (4.1): in memory, until durability comes.
+struct Session: Sendable {
+    static let noConnection = ConnectionNumber.max
+
+    var client = ClientIdentifier([])
+    var reference = SessionReference(number: .max, incarnation: 0)
+    var connection = Session.noConnection
+    var cleanSession = true
+    /// The log has said that its queue is full.
+    var isNamedFull = false
+    /// QoS 1 and 2 on their way to the client.
+    var outgoing = OutgoingMessages()
+    /// QoS 2 from the client, received and not released.
+    var incoming = PacketIdentifierSet()
+    /// What is retained for its new subscriptions and has not been sent.
+    var cursors: [RetainedCursor] = []
+
+    init() {}
+
+    init(client: ClientIdentifier, reference: SessionReference) {
+        self.client = client
+        self.reference = reference
+    }
+}

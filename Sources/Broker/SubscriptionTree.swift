@@ -1,0 +1,388 @@
+import MQTT
+
+/// All subscriptions, by the levels of their filters. A node stands for the levels up to it; it holds the filters that
+/// end there and those that end there with `#`. Nothing recurses: 65,535 levels cost no stack.
+struct SubscriptionTree: Sendable {
+    private struct Node: Sendable {
+        var parent: UInt32 = 0
+        var level: Level = 0
+        /// The child that stands for `+`.
+        var plus: UInt32 = 0
+        /// First of the subscriptions whose filter ends here.
+        var exact: UInt32 = 0
+        /// First of the subscriptions whose filter ends here with `#`.
+        var hash: UInt32 = 0
+        /// First of the groups of `$share` at this node.
+        var groups: UInt32 = 0
+        /// Children, lists that are not empty, and groups. At 0 the node goes.
+        var uses: UInt32 = 0
+    }
+
+    private enum Kind: UInt8 { case exact, hash, shared }
+
+    /// One session's subscription: in the list of its filter, and in the chain of its session.
+    private struct Entry: Sendable {
+        /// A node, or a group for `.shared`.
+        var owner: UInt32 = 0
+        var session: SessionNumber = 0
+        var next: UInt32 = 0
+        var previous: UInt32 = 0
+        var nextOfSession: UInt32 = 0
+        var previousOfSession: UInt32 = 0
+        var kind = Kind.exact
+        var maximumQoS = QoS.atMostOnce
+    }
+
+    /// The sessions that share one filter under one name.
+    private struct Group: Sendable {
+        var node: UInt32 = 0
+        var endsWithHash = false
+        var name: [UInt8] = []
+        var members: UInt32 = 0
+        /// The member that was chosen last.
+        var latest: UInt32 = 0
+        var next: UInt32 = 0
+    }
+
+    private var nodes = Slab<Node>(placeholder: Node())
+    private var edges = NumberTable()
+    private var entries = Slab<Entry>(placeholder: Entry())
+    private var groups = Slab<Group>(placeholder: Group())
+    private let root: UInt32
+    private var frontier: [UInt32] = []
+    private var following: [UInt32] = []
+
+    init() { root = nodes.add(Node(uses: 1)) }
+
+    /// Subscriptions of all sessions.
+    var count: Int { entries.count }
+    private(set) var sharedCount = 0
+
+    // MARK: Matching
+
+    /// Appends the sessions whose filters match `topic`, each once at its highest QoS [MQTT-3.3.5-1], and one member of
+    /// each matching group.
+    mutating func match(
+        _ topic: Span<UInt8>, levels interner: borrowing LevelInterner, sessions: inout SessionTable,
+        into receivers: inout [Receiver]
+    ) {
+        var collector = Collector(first: receivers.count)
+        frontier.removeAll(keepingCapacity: true)
+        frontier.append(root)
+        // Wildcards at the start don't match the server's own topics [MQTT-4.7.2-1].
+        var wildcardsCount = !topic.beginsWithDollar
+        var levels = Levels(topic)
+        repeat {
+            let level = interner.level(topic.extracting(levels.current))
+            following.removeAll(keepingCapacity: true)
+            for number in frontier {
+                let node = nodes[number]
+                if wildcardsCount {
+                    if node.hash != 0 { collect(node.hash, &collector, &sessions, &receivers) }
+                    if node.groups != 0 { collectGroups(of: node, endingWithHash: true, sessions, &receivers) }
+                    if node.plus != 0 { following.append(node.plus) }
+                }
+                if let level, let child = child(of: number, at: level) { following.append(child) }
+            }
+            swap(&frontier, &following)
+            if frontier.isEmpty { return }
+            wildcardsCount = true
+        } while levels.advance(in: topic)
+        for number in frontier {
+            let node = nodes[number]
+            if node.exact != 0 { collect(node.exact, &collector, &sessions, &receivers) }
+            if node.hash != 0 { collect(node.hash, &collector, &sessions, &receivers) }  // "a/#" matches "a" (4.7.1.2)
+            if node.groups != 0 {
+                collectGroups(of: node, endingWithHash: false, sessions, &receivers)
+                collectGroups(of: node, endingWithHash: true, sessions, &receivers)
+            }
+        }
+    }
+
+    /// What one match has collected: a session can be met twice only once a second list is read.
+    private struct Collector {
+        let first: Int
+        var lists = 0
+    }
+
+    @inline(__always)
+    private func collect(
+        _ list: UInt32, _ collector: inout Collector, _ sessions: inout SessionTable, _ receivers: inout [Receiver]
+    ) {
+        collector.lists += 1
+        if collector.lists == 2 { sessions.mark(receivers[collector.first...], first: collector.first) }
+        var number = list
+        while number != 0 {
+            let entry = entries[number]
+            number = entry.next
+            if collector.lists > 1 {
+                if let index = sessions.markedIndex(of: entry.session, orMark: receivers.count) {
+                    receivers[index].maximumQoS = max(receivers[index].maximumQoS, entry.maximumQoS)
+                    continue
+                }
+            }
+            receivers.append(sessions.receiver(entry.session, at: entry.maximumQoS))
+        }
+    }
+
+    private mutating func collectGroups(
+        of node: Node, endingWithHash: Bool, _ sessions: borrowing SessionTable, _ receivers: inout [Receiver]
+    ) {
+        var number = node.groups
+        while number != 0 {
+            let group = groups[number]
+            if group.endsWithHash == endingWithHash {
+                let chosen = nextMember(of: group, sessions)
+                groups[number].latest = chosen
+                var receiver = sessions.receiver(entries[chosen].session, at: entries[chosen].maximumQoS)
+                receiver.isShared = true
+                receivers.append(receiver)
+            }
+            number = group.next
+        }
+    }
+
+    /// The member after the one chosen last; connected members come first.
+    private func nextMember(of group: Group, _ sessions: borrowing SessionTable) -> UInt32 {
+        let after = group.latest == 0 ? 0 : entries[group.latest].next
+        let start = after == 0 ? group.members : after
+        var number = start
+        repeat {
+            if sessions.isConnected(entries[number].session) { return number }
+            number = entries[number].next == 0 ? group.members : entries[number].next
+        } while number != start
+        return start
+    }
+
+    // MARK: Changing
+
+    /// Adds a subscription or replaces its QoS [MQTT-3.8.4-3].
+    mutating func insert(
+        _ filter: Span<UInt8>, group name: Span<UInt8>?, maximumQoS: QoS, session: SessionNumber,
+        levels interner: inout LevelInterner, sessions: inout SessionTable
+    ) {
+        let (node, endsWithHash) = makeNode(filter, &interner)
+        let kind: Kind = name != nil ? .shared : endsWithHash ? .hash : .exact
+        let owner = if let name { makeGroup(name, at: node, endsWithHash: endsWithHash) } else { node }
+        if let existing = entry(of: session, owner: owner, kind: kind, sessions) {
+            entries[existing].maximumQoS = maximumQoS
+            return
+        }
+        let head = list(owner, kind)
+        let number = entries.add(
+            Entry(
+                owner: owner, session: session, next: head, nextOfSession: sessions[session].subscriptions, kind: kind,
+                maximumQoS: maximumQoS
+            )
+        )
+        if head != 0 { entries[head].previous = number } else { nodes[node].uses += 1 }
+        setList(owner, kind, to: number)
+        let chain = sessions[session].subscriptions
+        if chain != 0 { entries[chain].previousOfSession = number }
+        sessions[session].subscriptions = number
+        if kind == .shared { sharedCount += 1 }
+    }
+
+    /// Removes the subscription whose filter is the same, character by character [MQTT-3.10.4-1].
+    mutating func remove(
+        _ filter: Span<UInt8>, group name: Span<UInt8>?, session: SessionNumber, levels interner: inout LevelInterner,
+        sessions: inout SessionTable
+    ) {
+        guard let (node, endsWithHash) = findNode(filter, interner) else { return }
+        var owner = node
+        if let name {
+            guard let group = findGroup(name, at: node, endsWithHash: endsWithHash) else { return }
+            owner = group
+        }
+        let kind: Kind = name != nil ? .shared : endsWithHash ? .hash : .exact
+        guard let number = entry(of: session, owner: owner, kind: kind, sessions) else { return }
+        remove(number, &interner, &sessions)
+    }
+
+    /// Removes whatever a session subscribed to.
+    mutating func removeAll(
+        of session: SessionNumber, levels interner: inout LevelInterner, sessions: inout SessionTable
+    ) {
+        while sessions[session].subscriptions != 0 { remove(sessions[session].subscriptions, &interner, &sessions) }
+    }
+
+    private mutating func remove(
+        _ number: UInt32, _ interner: inout LevelInterner, _ sessions: inout SessionTable
+    ) {
+        let entry = entries[number]
+        if entry.nextOfSession != 0 { entries[entry.nextOfSession].previousOfSession = entry.previousOfSession }
+        if entry.previousOfSession != 0 {
+            entries[entry.previousOfSession].nextOfSession = entry.nextOfSession
+        } else {
+            sessions[entry.session].subscriptions = entry.nextOfSession
+        }
+
+        if entry.next != 0 { entries[entry.next].previous = entry.previous }
+        if entry.previous != 0 {
+            entries[entry.previous].next = entry.next
+        } else {
+            setList(entry.owner, entry.kind, to: entry.next)
+        }
+        var node = entry.owner
+        if entry.kind == .shared {
+            sharedCount -= 1
+            node = groups[entry.owner].node
+            if groups[entry.owner].latest == number { groups[entry.owner].latest = entry.previous }
+        }
+        entries.remove(number)
+        guard list(entry.owner, entry.kind) == 0 else { return }
+        if entry.kind == .shared { removeGroup(entry.owner) }
+        nodes[node].uses -= 1
+        prune(node, &interner)
+    }
+
+    /// A session's entry in a list: looked for from both ends at once, in the list of the filter and in the chain of
+    /// the session, so that neither a popular filter nor a session with many makes it slow.
+    private func entry(
+        of session: SessionNumber, owner: UInt32, kind: Kind, _ sessions: borrowing SessionTable
+    ) -> UInt32? {
+        var (inList, inChain) = (list(owner, kind), sessions[session].subscriptions)
+        while inList != 0, inChain != 0 {
+            if entries[inList].session == session { return inList }
+            if entries[inChain].owner == owner, entries[inChain].kind == kind { return inChain }
+            inList = entries[inList].next
+            inChain = entries[inChain].nextOfSession
+        }
+        return nil
+    }
+
+    private func list(_ owner: UInt32, _ kind: Kind) -> UInt32 {
+        switch kind {
+        case .exact: nodes[owner].exact
+        case .hash: nodes[owner].hash
+        case .shared: groups[owner].members
+        }
+    }
+
+    private mutating func setList(_ owner: UInt32, _ kind: Kind, to head: UInt32) {
+        switch kind {
+        case .exact: nodes[owner].exact = head
+        case .hash: nodes[owner].hash = head
+        case .shared: groups[owner].members = head
+        }
+    }
+
+    // MARK: Groups
+
+    private func findGroup(_ name: Span<UInt8>, at node: UInt32, endsWithHash: Bool) -> UInt32? {
+        var number = nodes[node].groups
+        while number != 0 {
+            let group = groups[number]
+            if group.endsWithHash == endsWithHash, name.isEqual(to: group.name.span) { return number }
+            number = group.next
+        }
+        return nil
+    }
+
+    private mutating func makeGroup(_ name: Span<UInt8>, at node: UInt32, endsWithHash: Bool) -> UInt32 {
+        if let known = findGroup(name, at: node, endsWithHash: endsWithHash) { return known }
+        let group = Group(node: node, endsWithHash: endsWithHash, name: name.copied(), next: nodes[node].groups)
+        let number = groups.add(group)
+        nodes[node].groups = number
+        return number
+    }
+
+    private mutating func removeGroup(_ number: UInt32) {
+        let group = groups[number]
+        if nodes[group.node].groups == number {
+            nodes[group.node].groups = group.next
+        } else {
+            var before = nodes[group.node].groups
+            while groups[before].next != number { before = groups[before].next }
+            groups[before].next = group.next
+        }
+        groups.remove(number)
+    }
+
+    // MARK: Nodes
+
+    @inline(__always)
+    private static func hash(_ parent: UInt32, _ level: Level) -> UInt32 { mixed(UInt64(parent) << 32 | UInt64(level)) }
+
+    @inline(__always)
+    private func child(of parent: UInt32, at level: Level) -> UInt32? {
+        edges.first(hash: Self.hash(parent, level)) { nodes[$0].parent == parent && nodes[$0].level == level }
+    }
+
+    /// The node where a filter ends, and whether a `#` follows it.
+    private func findNode(
+        _ filter: Span<UInt8>, _ interner: borrowing LevelInterner
+    ) -> (node: UInt32, endsWithHash: Bool)? {
+        var (node, levels) = (root, Levels(filter))
+        repeat {
+            if filter.isLevel("#", at: levels.current) { return (node, true) }
+            if filter.isLevel("+", at: levels.current) {
+                guard nodes[node].plus != 0 else { return nil }
+                node = nodes[node].plus
+            } else {
+                guard let level = interner.level(filter.extracting(levels.current)),
+                    let child = child(of: node, at: level)
+                else { return nil }
+                node = child
+            }
+        } while levels.advance(in: filter)
+        return (node, false)
+    }
+
+    private mutating func makeNode(
+        _ filter: Span<UInt8>, _ interner: inout LevelInterner
+    ) -> (node: UInt32, endsWithHash: Bool) {
+        var (node, levels) = (root, Levels(filter))
+        repeat {
+            if filter.isLevel("#", at: levels.current) { return (node, true) }
+            if filter.isLevel("+", at: levels.current) {
+                if nodes[node].plus == 0 {
+                    nodes[node].uses += 1
+                    nodes[node].plus = nodes.add(Node(parent: node))
+                }
+                node = nodes[node].plus
+                continue
+            }
+            let text = filter.extracting(levels.current)
+            if let level = interner.level(text), let child = child(of: node, at: level) {
+                node = child
+                continue
+            }
+            let level = interner.use(text)
+            nodes[node].uses += 1
+            let child = nodes.add(Node(parent: node, level: level))
+            edges.insert(child, hash: Self.hash(node, level)) { [nodes] in
+                Self.hash(nodes[$0].parent, nodes[$0].level)
+            }
+            node = child
+        } while levels.advance(in: filter)
+        return (node, false)
+    }
+
+    /// Removes a node that nothing uses, and then its parents.
+    private mutating func prune(_ number: UInt32, _ interner: inout LevelInterner) {
+        var number = number
+        while number != root, nodes[number].uses == 0 {
+            let node = nodes[number]
+            if node.level == 0 {
+                nodes[node.parent].plus = 0
+            } else {
+                edges.remove(number, hash: Self.hash(node.parent, node.level)) { [nodes] in
+                    Self.hash(nodes[$0].parent, nodes[$0].level)
+                }
+                interner.release(node.level)
+            }
+            nodes.remove(number)
+            nodes[node.parent].uses -= 1
+            number = node.parent
+        }
+    }
+}
+
+extension Span where Element == UInt8 {
+    func isEqual(to other: Span<UInt8>) -> Bool {
+        guard count == other.count else { return false }
+        for index in indices where self[index] != other[index] { return false }
+        return true
+    }
+}
