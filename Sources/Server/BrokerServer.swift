@@ -1,0 +1,125 @@
+import Broker
+import CLinux
+package import Configuration
+import Locks
+package import Logging
+import MQTT
+import Synchronization
+import Transport
+
+/// The version of this build.
+package let martletVersion = "0.1.0"
+
+/// A broker: its listeners, its shards, and the directory that they share.
+package final class BrokerServer: Sendable {
+    private let shards: [Shard]
+    private let directory: Lock<Directory>
+    private let listeners: [Listener]
+    private let log: Logger
+    private let stopRequests: AsyncStream<Void>
+    private let stopRequest: AsyncStream<Void>.Continuation
+    private let stopped: AsyncStream<Void>
+    private let stoppedSignal: AsyncStream<Void>.Continuation
+
+    /// Binds the listeners, so that whoever can't listen doesn't start.
+    package init(configuration: Configuration, logger: Logger) throws {
+        raiseOpenFileLimit()
+        let count = configuration.shards ?? Int(usable_cpus())
+        tune_malloc(CInt(count + 1))
+        log = logger
+        (stopRequests, stopRequest) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+        (stopped, stoppedSignal) = AsyncStream.makeStream()
+        listeners = try Self.bind(configuration)
+        directory = Lock(Directory(shards: count))
+        let backlogs = (0..<count).map { _ in Backlog() }
+        let now = Instant(milliseconds: monotonicNanoseconds() / 1_000_000)
+        shards = try (0..<count).map { [directory] shard in
+            let state = ShardState(
+                shard: shard, of: count, limits: Limits(configuration), directory: directory, now: now
+            )
+            return try Shard(state, backlogs: backlogs, log: logger)
+        }
+    }
+
+    private static func bind(_ configuration: Configuration) throws -> [Listener] {
+        var listeners: [Listener] = []
+        for wanted in configuration.listeners {
+            let name = configuration.isLoopbackOnly ? "localhost" : wanted.address
+            var failure: ListenError?
+            var bound = 0
+            for address in try SocketAddress.resolve(name, port: wanted.port) {
+                do throws(SystemError) {
+                    let socket = try ListeningSocket(address)
+                    let listener = Listener(
+                        socket: socket, allowsAnonymous: configuration.allowsAnonymous,
+                        noDelay: configuration.setsTCPNoDelay
+                    )
+                    listeners.append(listener)
+                    bound += 1
+                } catch {
+                    // A machine without IPv6 still knows its addresses; an address in use is an error always.
+                    if error.isMissingAddress { continue }
+                    failure = ListenError(address: "\(address)", reason: error)
+                }
+            }
+            if let failure { throw failure }
+            if bound == 0 { throw ListenError(address: "\(name ?? "*"):\(wanted.port)", reason: nil) }
+        }
+        return listeners
+    }
+
+    /// Serves until `stop`, then ends all connections, publishes their wills, and returns.
+    package func run() async throws {
+        for shard in shards {
+            shard.start(with: shards) { [stoppedSignal] in stoppedSignal.yield() }
+        }
+        for listener in listeners {
+            await shards[0].add(listener)
+            log.info("listening", metadata: ["address": "\(listener.socket.address)"])
+        }
+        if listeners.contains(where: \.allowsAnonymous) {
+            log.warning("anonymous clients may connect and use every topic")
+        }
+        log.info("started", metadata: ["version": "\(martletVersion)", "shards": "\(shards.count)"])
+        let topics = SystemTopics(shards: shards, directory: directory)
+        let housekeeping = Task { await topics.run() }
+        for await _ in stopRequests { break }
+
+        log.info("stopping")
+        housekeeping.cancel()
+        // Twice: the wills of one shard's connections may be for sessions on another.
+        for shard in shards { await shard.shutDown() }
+        for shard in shards { _ = await shard.counters() }
+        for shard in shards { shard.loop.stop() }
+        var left = shards.count
+        for await _ in stopped {
+            left -= 1
+            if left == 0 { break }
+        }
+        log.info("stopped")
+    }
+
+    /// Asks `run` to end. From any thread, any number of times, also before `run`.
+    package func stop() { stopRequest.yield() }
+}
+
+/// An address that can't be listened on.
+struct ListenError: Error, CustomStringConvertible {
+    let address: String
+    let reason: SystemError?
+
+    var description: String { "can't listen on \(address): \(reason.map { "\($0)" } ?? "no such address here")" }
+}
+
+extension Limits {
+    init(_ configuration: Configuration) {
+        self.init()
+        packetBytes = configuration.maxPacketSize
+        payloadBytes = configuration.messageSizeLimit ?? 0
+        inFlightMessages = configuration.maxInflightMessages ?? 0
+        inFlightBytes = configuration.maxInflightBytes ?? 0
+        queuedMessages = configuration.maxQueuedMessages ?? 0
+        queuedBytes = configuration.maxQueuedBytes ?? 0
+        queuesAtMostOnce = configuration.queuesQoS0Messages
+    }
+}

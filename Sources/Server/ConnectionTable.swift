@@ -1,0 +1,81 @@
+import Broker
+import Glibc
+import Transport
+
+/// The connections of one shard as descriptors and bytes, by number. A number is used again; the token that the event
+/// loop gets also says which use of it is meant, since a batch of events may name a slot that was closed earlier in it.
+struct ConnectionTable {
+    struct Slot {
+        var stream: Stream?
+        /// Bytes that have come and are not a whole packet yet, or wait because the connection is not read.
+        var input: [UInt8] = []
+        var output = OutputBuffer()
+        var incarnation: UInt32 = 0
+        /// What the event loop watches it for.
+        var watched: UInt32 = 0
+        /// Has output that this turn will flush.
+        var isDirty = false
+        /// Its output is at the bound, and the broker knows.
+        var isFull = false
+        /// A packet of it could not be passed on: a shard's mailbox is full.
+        var isHeld = false
+        var allowsAnonymous = true
+    }
+
+    private(set) var slots: [Slot] = []
+    private var free: [ConnectionNumber] = []
+
+    subscript(number: ConnectionNumber) -> Slot {
+        @inline(__always) get { slots[Int(number)] }
+        @inline(__always) _modify { yield &slots[Int(number)] }
+    }
+
+    mutating func add(_ stream: Stream, allowsAnonymous: Bool) -> ConnectionNumber {
+        let number: ConnectionNumber
+        if let used = free.popLast() {
+            number = used
+        } else {
+            number = ConnectionNumber(slots.count)
+            slots.append(Slot())
+        }
+        slots[Int(number)].stream = stream
+        slots[Int(number)].allowsAnonymous = allowsAnonymous
+        return number
+    }
+
+    mutating func remove(_ number: ConnectionNumber) {
+        let incarnation = (slots[Int(number)].incarnation &+ 1) & 0x7FFF_FFFF
+        slots[Int(number)] = Slot()
+        slots[Int(number)].incarnation = incarnation
+        free.append(number)
+    }
+
+    func token(of number: ConnectionNumber) -> UInt64 {
+        UInt64(slots[Int(number)].incarnation) << 32 | UInt64(number)
+    }
+
+    /// The connection that a token means, if it is still there.
+    @inline(__always)
+    func number(of token: UInt64) -> ConnectionNumber? {
+        let number = ConnectionNumber(truncatingIfNeeded: token)
+        guard Int(number) < slots.count, slots[Int(number)].incarnation == UInt32(token >> 32),
+            slots[Int(number)].stream != nil
+        else { return nil }
+        return number
+    }
+}
+
+/// Where connections come from: a socket and what those who come through it may do.
+struct Listener: Sendable {
+    let socket: ListeningSocket
+    let allowsAnonymous: Bool
+    let noDelay: Bool
+}
+
+/// A connection on its way to the shard where its session lives.
+struct MovingConnection: Sendable {
+    let stream: Stream
+    /// What has been read and not handled, from its CONNECT on.
+    let unread: [UInt8]
+    let allowsAnonymous: Bool
+}

@@ -1,0 +1,574 @@
+import Broker
+import CLinux
+import Glibc
+import Logging
+import MQTT
+import Synchronization
+import Transport
+
+/// Bytes posted to a shard and not handled yet: read by all who post to it, so that none posts without bound.
+final class Backlog: Sendable {
+    let bytes = Atomic<Int>(0)
+    /// Somebody holds publishers until there is room.
+    let isAwaited = Atomic<Bool>(false)
+
+    var isFull: Bool { bytes.load(ordering: .relaxed) > Limits.mailboxBytes }
+}
+
+/// Everything a shard owns, as one value: descriptors, buffers, and the broker's state. Turns readiness into packets,
+/// packets into effects, effects into bytes. Entered once per batch of events.
+struct ShardCore: ~Copyable {
+    private static let scratchBytes = 256 << 10
+    /// Output is written at the end of a turn, or when this much has come together.
+    private static let flushBytes = 64 << 10
+    /// Connections accepted in one turn, so that a storm of them doesn't hold up those who are connected.
+    private static let acceptsPerTurn = 32
+    /// Mail is posted at the end of a turn, or when this much has come together.
+    private static let mailBytes = 1 << 20
+    private static let listenerTokens: UInt64 = 0xFFFF_FFFE_0000_0000
+
+    var state: ShardState
+    private let loop: EventLoop
+    private let log: Logger
+    private let backlogs: [Backlog]
+    private var outbox: Outbox
+    private var table = ConnectionTable()
+    private var pool = BufferPool()
+    private var scratch = [UInt8](repeating: 0, count: ShardCore.scratchBytes)
+    private var dirty: [ConnectionNumber] = []
+    /// Full connections whose output has drained.
+    private var drained: [ConnectionNumber] = []
+    /// Connections that are not read until mailboxes have room, as tokens.
+    private var held: [UInt64] = []
+    private var listeners: [Listener] = []
+    private var pausedListeners: [Int] = []
+    private var resumeListeners: Instant?
+    private var moved: (number: ConnectionNumber, shard: Int)?
+    /// Mail and connections for other shards, for the actor to post.
+    private(set) var departures: [(shard: Int, mail: Mail)] = []
+    private(set) var movers: [(shard: Int, connection: MovingConnection)] = []
+    private var now = Instant(milliseconds: 0)
+    private var isStopping = false
+
+    init(state: consuming ShardState, loop: EventLoop, backlogs: [Backlog], log: Logger) {
+        outbox = Outbox(shards: state.shards)
+        self.state = state
+        self.loop = loop
+        self.backlogs = backlogs
+        self.log = log
+    }
+
+    var counters: Counters { state.counters }
+
+    // MARK: Turns
+
+    /// One batch of events, and whatever the mail before it left to do.
+    mutating func turn(_ events: Span<readiness>) -> EventLoop.Wish {
+        updateTime()
+        updateMailboxes()
+        for index in events.indices {
+            let token = events[index].token
+            if token >= EventLoop.reservedTokens { continue }
+            if token >= Self.listenerTokens {
+                accept(from: Int(token - Self.listenerTokens))
+            } else if let number = table.number(of: token) {
+                ready(number, events[index].events)
+            }
+        }
+        if let resume = resumeListeners, resume <= now { listenAgain() }
+        if let tick = state.nextTick(), tick <= now {
+            state.tick(now, into: &outbox)
+            apply()
+        }
+        return finishTurn()
+    }
+
+    private mutating func updateTime() { now = Instant(milliseconds: monotonicNanoseconds() / 1_000_000) }
+
+    private mutating func updateMailboxes() {
+        for shard in backlogs.indices where shard != state.shard { state.mailboxIsFull[shard] = backlogs[shard].isFull }
+    }
+
+    /// Writes what the turn has produced, and says what the loop shall wait for.
+    private mutating func finishTurn() -> EventLoop.Wish {
+        if state.hasWork {
+            state.work(into: &outbox)
+            apply()
+        }
+        flushAll()
+        takeMail(above: 0)
+        var deadline = state.nextTick()
+        if let resume = resumeListeners { deadline = min(deadline ?? resume, resume) }
+        return EventLoop.Wish(
+            isBusy: state.hasWork || !dirty.isEmpty, deadline: deadline.map { $0.milliseconds * 1_000_000 }
+        )
+    }
+
+    private mutating func flushAll() {
+        // Flushing can let a full connection go on, which makes more to flush; that waits for the next turn.
+        var numbers: [ConnectionNumber] = []
+        swap(&numbers, &dirty)
+        for number in numbers where table[number].isDirty {
+            table[number].isDirty = false
+            flush(number)
+        }
+        if dirty.isEmpty {  // Keeps the memory.
+            numbers.removeAll(keepingCapacity: true)
+            swap(&numbers, &dirty)
+        }
+        resumeDrained()
+    }
+
+    private mutating func resumeDrained() {
+        while let number = drained.popLast() {
+            guard table[number].stream != nil, table[number].isFull else { continue }
+            table[number].isFull = false
+            state.setFull(number, false, into: &outbox)
+            apply()
+            resume(number)
+        }
+    }
+
+    // MARK: Accepting
+
+    mutating func add(_ listener: Listener) {
+        listeners.append(listener)
+        watch(listeners.count - 1)
+    }
+
+    private mutating func watch(_ index: Int) {
+        do {
+            let token = Self.listenerTokens + UInt64(index)
+            try loop.watch(listeners[index].socket.rawDescriptor, as: token, for: EPOLLIN.rawValue)
+        } catch {
+            pause(index, because: error)
+        }
+    }
+
+    private mutating func accept(from index: Int) {
+        guard !isStopping else { return }
+        for _ in 0..<Self.acceptsPerTurn {
+            switch listeners[index].socket.accept(noDelay: listeners[index].noDelay) {
+            case .stream(let stream):
+                guard let number = open(stream, allowsAnonymous: listeners[index].allowsAnonymous) else { continue }
+                read(number)  // Often the CONNECT is there already.
+            case .nobody: return
+            case .gone: continue
+            case .exhausted(let error):
+                loop.unwatch(listeners[index].socket.rawDescriptor)
+                return pause(index, because: error)
+            }
+        }
+    }
+
+    /// A listener that can't accept would wake the loop for ever: it rests until a connection closes, or a second.
+    private mutating func pause(_ index: Int, because error: SystemError) {
+        if resumeListeners == nil {
+            log.warning("no new connections for now", metadata: ["reason": "\(error)"])
+        }
+        pausedListeners.append(index)
+        resumeListeners = now + 1000
+    }
+
+    private mutating func listenAgain() {
+        guard resumeListeners != nil else { return }
+        resumeListeners = nil
+        let indices = pausedListeners
+        pausedListeners = []
+        for index in indices { watch(index) }
+    }
+
+    private mutating func open(_ stream: Stream, allowsAnonymous: Bool, isPlaced: Bool = false) -> ConnectionNumber? {
+        let number = table.add(stream, allowsAnonymous: allowsAnonymous)
+        do {
+            try loop.watch(stream.rawDescriptor, as: table.token(of: number), for: EPOLLIN.rawValue)
+        } catch {
+            log.warning("a connection can't be watched", metadata: ["peer": "\(stream.peer)", "reason": "\(error)"])
+            table.remove(number)
+            return nil
+        }
+        table[number].watched = EPOLLIN.rawValue
+        state.open(number, isPlaced: isPlaced, allowsAnonymous: allowsAnonymous, now: now)
+        return number
+    }
+
+    /// A connection that comes from another shard, with the bytes that were read there.
+    mutating func adopt(_ connection: MovingConnection) {
+        updateTime()
+        guard !isStopping,
+            let number = open(connection.stream, allowsAnonymous: connection.allowsAnonymous, isPlaced: true)
+        else { return }
+        table[number].input = connection.unread
+        resume(number)
+    }
+
+    // MARK: Reading
+
+    @inline(__always)
+    private mutating func ready(_ number: ConnectionNumber, _ events: UInt32) {
+        if events & EPOLLOUT.rawValue != 0 {
+            flush(number)
+            resumeDrained()
+            guard state.isOpen(number) else { return }
+        }
+        if events & (EPOLLIN.rawValue | EPOLLERR.rawValue | EPOLLHUP.rawValue) != 0 {
+            if isRead(number) {
+                read(number)
+            } else if events & (EPOLLERR.rawValue | EPOLLHUP.rawValue) != 0 {
+                // Both ways are shut: waiting for it to be read would only spin.
+                lose(number, "connection reset")
+            }
+        }
+    }
+
+    private mutating func lose(_ number: ConnectionNumber, _ why: String) {
+        state.end(number, .lost(why), into: &outbox)
+        apply()
+    }
+
+    /// Whether the connection is read now, or waits for something of ours.
+    @inline(__always)
+    private func isRead(_ number: ConnectionNumber) -> Bool {
+        !table[number].isHeld && table[number].output.count <= Limits.outputBytes + Limits.replyBytes
+            && state.waitingAcknowledgements(number) < Limits.waitingAcknowledgements
+    }
+
+    @inline(__always)
+    private mutating func read(_ number: ConnectionNumber) {
+        guard let stream = table[number].stream else { return }
+        var buffer: [UInt8] = []
+        swap(&buffer, &scratch)
+        defer { swap(&buffer, &scratch) }
+        // The beginning of a packet moves in front of what comes, so that packets are whole in one place; a long one is
+        // collected where it is.
+        var kept = table[number].input.count
+        if kept > 0, kept <= Self.scratchBytes / 4 {
+            for index in 0..<kept { buffer[index] = table[number].input[index] }
+            table[number].input = []
+        } else if kept > 0 {
+            kept = 0
+        }
+        switch stream.read(into: &buffer, from: kept) {
+        case .bytes(let count):
+            state.countReceived(bytes: count)
+            if table[number].input.isEmpty {
+                let used = handle(buffer.span.extracting(0..<(kept + count)), from: number)
+                guard let used, used < kept + count else { return }
+                table[number].input.append(copying: buffer.span.extracting(used..<(kept + count)))
+            } else {
+                table[number].input.append(copying: buffer.span.extracting(0..<count))
+                handleInput(number)
+            }
+        case .wouldBlock:
+            if kept > 0 { table[number].input = Array(buffer[..<kept]) }
+        case .end: lose(number, "closed by the peer")
+        case .failed(let error): lose(number, "\(error)")
+        }
+    }
+
+    /// Handles the packets that a connection's own buffer holds.
+    private mutating func handleInput(_ number: ConnectionNumber) {
+        var input: [UInt8] = []
+        swap(&input, &table[number].input)
+        guard let used = handle(input.span, from: number) else { return }
+        if used == 0 {
+            swap(&input, &table[number].input)
+        } else if used < input.count {
+            table[number].input = Array(input[used...])
+        }
+    }
+
+    /// Handles the packets in `bytes`, in order. Returns how many bytes they had, or nil once the connection is gone.
+    @inline(__always)
+    private mutating func handle(_ bytes: Span<UInt8>, from number: ConnectionNumber) -> Int? {
+        var offset = 0
+        do throws(MalformedPacket) {
+            while isRead(number), let header = try FixedHeader(bytes, at: offset) {
+                let start = offset + header.length
+                guard bytes.count - start >= header.remainingLength else {
+                    state.announce(header, from: number, into: &outbox)
+                    apply()
+                    break
+                }
+                let body = bytes.extracting(start..<(start + header.remainingLength))
+                state.receive(header, body, from: number, now: now, into: &outbox)
+                apply()
+                if let moved {
+                    depart(moved.number, to: moved.shard, unread: bytes.extracting(offset..<bytes.count))
+                    return nil
+                }
+                guard state.isOpen(number) else { return nil }
+                if outbox.holdsPublisher { hold(number) }
+                offset = start + header.remainingLength
+            }
+        } catch {
+            state.refuse(error, from: number, into: &outbox)
+            apply()
+        }
+        guard state.isOpen(number) else { return nil }
+        updateWatch(number)
+        return offset
+    }
+
+    private mutating func depart(_ number: ConnectionNumber, to shard: Int, unread: Span<UInt8>) {
+        moved = nil
+        guard let stream = table[number].stream else { return }
+        loop.unwatch(stream.rawDescriptor)
+        let connection = MovingConnection(
+            stream: stream, unread: unread.copied(), allowsAnonymous: table[number].allowsAnonymous
+        )
+        table.remove(number)
+        movers.append((shard, connection))
+    }
+
+    /// Reads a connection again that was not read: first what it had sent already.
+    private mutating func resume(_ number: ConnectionNumber) {
+        guard state.isOpen(number), isRead(number) else { return }
+        if !table[number].input.isEmpty { handleInput(number) }
+        if state.isOpen(number), table[number].stream != nil { updateWatch(number) }
+    }
+
+    /// Watches for what can be done: reading unless the connection waits, writing while there is output.
+    @inline(__always)
+    private mutating func updateWatch(_ number: ConnectionNumber) {
+        guard let stream = table[number].stream else { return }
+        var wanted: UInt32 = isRead(number) ? EPOLLIN.rawValue : 0
+        if !table[number].isDirty, !table[number].output.isEmpty { wanted |= EPOLLOUT.rawValue }
+        guard wanted != table[number].watched else { return }
+        loop.change(stream.rawDescriptor, as: table.token(of: number), for: wanted)
+        table[number].watched = wanted
+    }
+
+    // MARK: Effects
+
+    /// Does what the broker has decided.
+    @inline(__always)
+    private mutating func apply() {
+        for index in 0..<outbox.records.count {
+            let record = outbox.records[index]
+            let number = record.connection
+            switch record.kind {
+            case .publish: publish(record)
+            case .acknowledge:
+                if let type = ControlPacketType(rawValue: record.detail) {
+                    table[number].output.append(pool: &pool) { Acknowledgement(type, record.packet).encode(into: &$0) }
+                }
+                markDirty(number)
+            case .acknowledgeConnect:
+                let code = ConnectReturnCode(rawValue: record.detail) ?? .serverUnavailable
+                let acknowledgement = ConnectAcknowledgement(sessionPresent: record.packet == 1, returnCode: code)
+                table[number].output.append(pool: &pool) { acknowledgement.encode(into: &$0) }
+                markDirty(number)
+            case .acknowledgeSubscribe:
+                let acknowledgement = outbox.subscribeAcknowledgements[Int(record.index)]
+                table[number].output.append(pool: &pool) { acknowledgement.encode(into: &$0) }
+                markDirty(number)
+            case .respondToPing:
+                table[number].output.append(pool: &pool) { ControlPacket.pingResponse.encode(into: &$0) }
+                markDirty(number)
+            case .close: close(number)
+            case .move: moved = (number, Int(record.index))
+            }
+        }
+        state.countSent(packets: outbox.records.count)
+        if !outbox.events.isEmpty { for event in outbox.events { note(event) } }
+        outbox.clear()
+        if state.shards > 1 { takeMail(above: Self.mailBytes) }
+    }
+
+    @inline(__always)
+    private mutating func publish(_ record: EffectRecord) {
+        let number = record.connection
+        let qos = QoS(rawValue: record.detail >> 1 & 0b11) ?? .atMostOnce
+        let (isDuplicate, isRetained) = (record.detail & 0b1000 != 0, record.detail & 1 != 0)
+        if let message = outbox.messages.longMessage(Int(record.index)) {
+            var payloadStart = 0
+            table[number].output.append(pool: &pool) { bytes in
+                payloadStart = Publish.encodeHead(
+                    of: message.bytes.span, qos: qos, packetIdentifier: record.packet, isDuplicate: isDuplicate,
+                    isRetained: isRetained, into: &bytes
+                )
+            }
+            table[number].output.append(shared: message.bytes, from: payloadStart)
+        } else {
+            outbox.messages.withBytes(of: Int(record.index)) { message in
+                table[number].output.append(pool: &pool) { bytes in
+                    Publish.encode(
+                        message, qos: qos, packetIdentifier: record.packet, isDuplicate: isDuplicate,
+                        isRetained: isRetained, into: &bytes
+                    )
+                }
+            }
+        }
+        markDirty(number)
+        if table[number].output.count > Self.flushBytes { flushEarly(number) }
+    }
+
+    @inline(__always)
+    private mutating func markDirty(_ number: ConnectionNumber) {
+        guard !table[number].isDirty else { return }
+        table[number].isDirty = true
+        dirty.append(number)
+    }
+
+    /// Much has come together for one connection: what the kernel takes now need not be kept.
+    private mutating func flushEarly(_ number: ConnectionNumber) {
+        // A connection that waits for the kernel already would only be refused again.
+        if table[number].watched & EPOLLOUT.rawValue == 0 { write(number) }
+        if table[number].output.count > Limits.outputBytes, !table[number].isFull {
+            table[number].isFull = true
+            state.setFull(number, true, into: &outbox)
+        }
+    }
+
+    private mutating func flush(_ number: ConnectionNumber) {
+        guard table[number].stream != nil else { return }
+        table[number].isDirty = false
+        guard write(number) else { return }
+        if table[number].isFull, table[number].output.count < Limits.outputBytes / 2 { drained.append(number) }
+        if !isRead(number) { state.noteProgress(number, now: now) }
+        if !table[number].input.isEmpty { resume(number) } else { updateWatch(number) }
+    }
+
+    /// Writes what the kernel takes. False when the connection turned out to be gone.
+    @discardableResult
+    private mutating func write(_ number: ConnectionNumber) -> Bool {
+        guard let stream = table[number].stream else { return false }
+        switch table[number].output.flush(to: stream, pool: &pool) {
+        case .bytes(let count): state.countSent(bytes: count)
+        case .wouldBlock: break
+        case .failed:
+            // The end comes to light when it is read, which the event loop now reports; until then nothing is kept.
+            table[number].output = OutputBuffer()
+            shutdown(stream.rawDescriptor, CInt(SHUT_RDWR))
+            return false
+        }
+        return true
+    }
+
+    private mutating func close(_ number: ConnectionNumber) {
+        guard let stream = table[number].stream else { return }
+        if !table[number].output.isEmpty { write(number) }
+        loop.unwatch(stream.rawDescriptor)
+        var buffer: [UInt8] = []
+        swap(&buffer, &scratch)
+        if buffer.isEmpty { buffer = [UInt8](repeating: 0, count: 4096) }  // The scratch is being read from.
+        stream.finish(scratch: &buffer)
+        if scratch.isEmpty, buffer.count == Self.scratchBytes { swap(&buffer, &scratch) }
+        table.remove(number)
+        if resumeListeners != nil { resumeListeners = now }
+    }
+
+    private mutating func note(_ event: BrokerEvent) {
+        switch event {
+        case .connected(let number, let client, let cleanSession, let keepAlive, let sessionPresent):
+            guard log.logLevel <= .debug else { return }
+            log.debug(
+                "connected",
+                metadata: [
+                    "client": "\(client)", "peer": "\(peer(number))", "cleanSession": "\(cleanSession)",
+                    "keepAlive": "\(keepAlive)", "sessionPresent": "\(sessionPresent)",
+                ]
+            )
+        case .closed(let number, let client, let reason):
+            guard log.logLevel <= reason.level else { return }
+            log.log(
+                level: reason.level, "disconnected",
+                metadata: [
+                    "client": "\(client?.description ?? "")", "peer": "\(peer(number))", "reason": "\(reason)",
+                ]
+            )
+        case .slowReader(let number, let client):
+            log.warning(
+                "slow reader, QoS 0 is dropped and the rest waits",
+                metadata: ["client": "\(client)", "peer": "\(peer(number))"]
+            )
+        case .queueFull(let client):
+            log.warning("queue full, messages are dropped", metadata: ["client": "\(client)"])
+        }
+    }
+
+    private func peer(_ number: ConnectionNumber) -> String {
+        table[number].stream.map { "\($0.peer)" } ?? ""
+    }
+
+    // MARK: Other shards
+
+    /// Mail from another shard.
+    mutating func receive(_ mail: borrowing Mail) {
+        updateTime()
+        updateMailboxes()
+        state.deliver(mail, into: &outbox)
+        apply()
+    }
+
+    /// Takes out mail that has come together, for the actor to post.
+    private mutating func takeMail(above bytes: Int) {
+        for shard in 0..<state.shards where shard != state.shard && !outbox.mail[shard].isEmpty {
+            let weight = outbox.mail[shard].byteCount
+            guard weight > bytes else { continue }
+            backlogs[shard].bytes.add(weight, ordering: .relaxed)
+            departures.append((shard, outbox.takeMail(for: shard)))
+            state.mailboxIsFull[shard] = backlogs[shard].isFull
+        }
+    }
+
+    mutating func takeDepartures() -> [(shard: Int, mail: Mail)] {
+        var taken: [(shard: Int, mail: Mail)] = []
+        swap(&taken, &departures)
+        return taken
+    }
+
+    mutating func takeMovers() -> [(shard: Int, connection: MovingConnection)] {
+        var taken: [(shard: Int, connection: MovingConnection)] = []
+        swap(&taken, &movers)
+        return taken
+    }
+
+    /// A publisher waits until the mailbox that was full for its message has room.
+    private mutating func hold(_ number: ConnectionNumber) {
+        outbox.holdsPublisher = false
+        for backlog in backlogs { backlog.isAwaited.store(true, ordering: .sequentiallyConsistent) }
+        guard backlogs.contains(where: \.isFull) else { return }  // It has been emptied meanwhile.
+        table[number].isHeld = true
+        held.append(table.token(of: number))
+    }
+
+    /// Mailboxes have room again.
+    mutating func releaseHeld() {
+        updateTime()
+        updateMailboxes()
+        var tokens: [UInt64] = []
+        swap(&tokens, &held)
+        for token in tokens {
+            guard let number = table.number(of: token) else { continue }
+            table[number].isHeld = false
+            resume(number)
+        }
+    }
+
+    // MARK: The server's own
+
+    /// Publishes a message that no client sent.
+    mutating func publish(_ message: ApplicationMessage, qos: QoS, isRetained: Bool) {
+        updateTime()
+        state.route(message, qos: qos, isRetained: isRetained, into: &outbox)
+        apply()
+    }
+
+    /// Accepts nothing more and ends all connections, with their wills.
+    mutating func shutDown() {
+        updateTime()
+        guard !isStopping else { return }
+        isStopping = true
+        for index in listeners.indices where !pausedListeners.contains(index) {
+            loop.unwatch(listeners[index].socket.rawDescriptor)
+        }
+        listeners = []
+        pausedListeners = []
+        resumeListeners = nil
+        state.shutDown(into: &outbox)
+        apply()
+        _ = finishTurn()
+    }
+}
