@@ -56,5 +56,6 @@ let package = Package(
         .testTarget(
             name: "LogsTests", dependencies: ["Logs", .product(name: "Logging", package: "swift-log")],
             swiftSettings: testSettings),
+        .testTarget(name: "SystemTests", exclude: ["paho"], swiftSettings: testSettings),
     ]
 )

@@ -94,7 +94,8 @@ package struct Directory: Sendable {
             own, group: nil, maximumQoS: maximumQoS, session: session.number, levels: &interner, sessions: &sessions
         )
         guard retained.count > 0 else { return nil }
-        return RetainedCursor(filter: filter, maximumQoS: maximumQoS, sequence: retained.sequence)
+        let cursor = RetainedCursor(filter: filter, maximumQoS: maximumQoS, sequence: retained.sequence)
+        return retained.hasNothing(for: cursor, levels: &interner) ? nil : cursor
     }
 
     package mutating func unsubscribe(_ session: SessionReference, from filter: Span<UInt8>) {

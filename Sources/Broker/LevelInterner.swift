@@ -18,10 +18,18 @@ struct LevelInterner: Sendable {
     private var bytes: [UInt8] = []
     private var unusedBytes = 0
 
+    private static let hashSeed: UInt64 = 0xCBF2_9CE4_8422_2325
+
+    /// One step of FNV-1a.
+    @inline(__always)
+    private static func add(_ byte: UInt8, to hash: inout UInt64) {
+        hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3
+    }
+
     @inline(__always)
     private static func hash(_ text: Span<UInt8>) -> UInt32 {
-        var hash: UInt64 = 0xCBF2_9CE4_8422_2325
-        for index in text.indices { hash = (hash ^ UInt64(text[index])) &* 0x100_0000_01B3 }
+        var hash = hashSeed
+        for index in text.indices { add(text[index], to: &hash) }
         return mixed(hash)
     }
 
@@ -39,6 +47,18 @@ struct LevelInterner: Sendable {
     /// The number of a text that somebody uses.
     @inline(__always)
     func level(_ text: Span<UInt8>) -> Level? { number(of: text, hash: Self.hash(text)) }
+
+    /// The number of the level that begins at `start`, if somebody uses it, and where the level ends: found and hashed
+    /// in one pass.
+    @inline(__always)
+    func level(in topic: Span<UInt8>, from start: Int) -> (level: Level?, end: Int) {
+        var (end, hash) = (start, Self.hashSeed)
+        while end < topic.count, topic[end] != UInt8(ascii: "/") {
+            Self.add(topic[end], to: &hash)
+            end += 1
+        }
+        return (number(of: topic.extracting(start..<end), hash: mixed(hash)), end)
+    }
 
     /// The number of a text, which gets one more use.
     mutating func use(_ text: Span<UInt8>) -> Level {

@@ -29,8 +29,9 @@ package struct Limits: Sendable {
     package static let waitingAcknowledgements = 10_000
     /// Messages in one step for one session that catches up, so that nobody else waits for it.
     package static let messagesPerStep = 64
-    /// Nodes of the retained tree in one step, under the directory's lock.
-    package static let nodesPerStep = 256
+    /// Nodes of the retained tree that are looked at in one slice, under the directory's lock; and slices in one step.
+    package static let nodesPerSlice = 256
+    package static let slicesPerStep = 8
     /// Messages longer than this are shared by their receivers instead of copied for each: up to here a copy costs less
     /// than a system call of its own.
     package static let copiedBytes = 8 << 10

@@ -56,6 +56,7 @@ package struct EffectRecord: Sendable {
         /// `index` names the SUBACK.
         case acknowledgeSubscribe
         case respondToPing
+        /// `detail` is 1 when a CONNACK that must arrive goes before.
         case close
         /// `index` is the shard.
         case move
@@ -232,7 +233,10 @@ package struct Outbox: ~Copyable {
     }
 
     mutating func respondToPing(_ connection: ConnectionNumber) { record(.respondToPing, connection) }
-    mutating func close(_ connection: ConnectionNumber) { record(.close, connection) }
+    /// `isRefusal`: a CONNACK goes before, and must arrive.
+    mutating func close(_ connection: ConnectionNumber, isRefusal: Bool = false) {
+        record(.close, connection, detail: isRefusal ? 1 : 0)
+    }
     mutating func move(_ connection: ConnectionNumber, to shard: Int) { record(.move, connection, index: shard) }
     mutating func note(_ event: BrokerEvent) { events.append(event) }
     mutating func holdPublisher() { holdsPublisher = true }

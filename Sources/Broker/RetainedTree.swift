@@ -77,6 +77,15 @@ struct RetainedTree: Sendable {
         }
     }
 
+    /// Whether a few steps are enough to see that a new cursor will find nothing, as is the rule.
+    mutating func hasNothing(for cursor: RetainedCursor, levels interner: inout LevelInterner) -> Bool {
+        var (scout, found) = (cursor, [RetainedMessage]())
+        read(&scout, steps: 16, limit: 1, levels: &interner, into: &found)
+        if scout.isFinished { return found.isEmpty }
+        close(&scout, levels: &interner)
+        return false
+    }
+
     /// Gives up a cursor, wherever it stands.
     mutating func close(_ cursor: inout RetainedCursor, levels interner: inout LevelInterner) {
         move(&cursor, to: 0, depth: 0, &interner)

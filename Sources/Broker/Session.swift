@@ -1,3 +1,4 @@
+import DequeModule
 import MQTT
 
 /// What the broker knows of one network connection.
@@ -42,7 +43,7 @@ struct Session: Sendable {
     /// QoS 2 from the client, received and not released.
     var incoming = PacketIdentifierSet()
     /// What is retained for its new subscriptions and has not been sent.
-    var cursors: [RetainedCursor] = []
+    var cursors = Deque<RetainedCursor>()
 
     init() {}
 

@@ -116,14 +116,14 @@ struct SessionTable: Sendable {
         )
     }
 
-    /// Begins to note who is among the receivers; those there already are noted with their places from `first` on.
-    mutating func mark(_ receivers: ArraySlice<Receiver>, first: Int) {
+    /// Begins to note who is among the receivers; those there already are noted with their places.
+    mutating func mark(_ receivers: ArraySlice<Receiver>) {
         latestMark &+= 1
         if latestMark == 0 {  // Wrapped: old marks must not look new.
             for index in rows.indices { rows[index].mark = 0 }
             latestMark = 1
         }
-        for index in receivers.indices where !receivers[index].isShared {
+        for index in receivers.indices {
             rows[Int(receivers[index].session.number)].mark = latestMark
             rows[Int(receivers[index].session.number)].receiver = UInt32(index)
         }

@@ -1,3 +1,4 @@
+import DequeModule
 package import Locks
 package import MQTT
 
@@ -152,7 +153,7 @@ package struct ShardState: Sendable {
                 sessions[slot].outgoing.rewind()
             }
         }
-        outbox.close(number)
+        if case .refused = reason { outbox.close(number, isRefusal: true) } else { outbox.close(number) }
         outbox.note(.closed(number, client: client, reason: reason))
         // After the session has let go of the connection, so that a client never gets its own will here [MQTT-3.1.2-8].
         if let will = connection.will, reason != .disconnected,
@@ -286,7 +287,7 @@ package struct ShardState: Sendable {
 
     /// Whether a client's message is taken. One that is not is acknowledged and dropped [MQTT-3.3.5-2].
     private mutating func isWelcome(_ topic: Span<UInt8>, payloadBytes: Int) -> Bool {
-        if topic.beginsWithDollar {  // Clients don't talk to each other there (4.7.2).
+        if topic.isServersOwn {
             counters.publishesDenied += 1
             return false
         }
@@ -511,11 +512,12 @@ package struct ShardState: Sendable {
     }
 
     private mutating func stopReading(_ filter: Span<UInt8>, _ slot: Int) {
-        guard let index = sessions[slot].cursors.firstIndex(where: { filter.isEqual(to: $0.filter.bytes.span) }) else {
-            return
+        for index in sessions[slot].cursors.indices {
+            let known = sessions[slot].cursors[index].filter.bytes
+            guard filter.isEqual(to: known.span) else { continue }
+            var cursor = sessions[slot].cursors.remove(at: index)
+            return directory.withLock { $0.close(&cursor) }
         }
-        var cursor = sessions[slot].cursors.remove(at: index)
-        directory.withLock { $0.close(&cursor) }
     }
 
     private mutating func closeCursors(_ slot: Int) {
@@ -561,11 +563,14 @@ package struct ShardState: Sendable {
             send(item, isDuplicate: isDuplicate, to: number, into: &outbox)
             budget -= 1
         }
-        if sessions[slot].outgoing.waiting == 0 {
-            sessions[slot].isNamedFull = false
-            if budget > 0, !sessions[slot].cursors.isEmpty { readRetained(slot, number, limit: budget, into: &outbox) }
+        if sessions[slot].outgoing.waiting == 0 { sessions[slot].isNamedFull = false }
+        var slices = Limits.slicesPerStep
+        while budget > 0, slices > 0, !sessions[slot].cursors.isEmpty, sessions[slot].outgoing.hasRoom(limits) {
+            budget -= readRetained(slot, number, limit: budget, into: &outbox)
+            slices -= 1
         }
-        let hasMore = budget == 0 || (!sessions[slot].cursors.isEmpty && sessions[slot].outgoing.hasRoom(limits))
+        let hasMore =
+            budget == 0 || (slices == 0 && !sessions[slot].cursors.isEmpty && sessions[slot].outgoing.hasRoom(limits))
         if hasMore, !connections[Int(number)].isCatchingUp {
             connections[Int(number)].isCatchingUp = true
             catchingUp.append(number)
@@ -585,15 +590,15 @@ package struct ShardState: Sendable {
         )
     }
 
-    /// One slice of the retained messages for the oldest of the session's new subscriptions [MQTT-3.3.1-6].
+    /// One slice of the retained messages for the oldest of the session's new subscriptions [MQTT-3.3.1-6]. Returns how
+    /// many there were.
     private mutating func readRetained(
         _ slot: Int, _ number: ConnectionNumber, limit: Int, into outbox: inout Outbox
-    ) {
-        guard sessions[slot].outgoing.hasRoom(limits) else { return }
+    ) -> Int {
         var found: [RetainedMessage] = []
         var cursor = sessions[slot].cursors.removeFirst()
-        directory.withLock { $0.readRetained(&cursor, steps: Limits.nodesPerStep, limit: limit, into: &found) }
-        if !cursor.isFinished { sessions[slot].cursors.insert(cursor, at: 0) }
+        directory.withLock { $0.readRetained(&cursor, steps: Limits.nodesPerSlice, limit: limit, into: &found) }
+        if !cursor.isFinished { sessions[slot].cursors.prepend(cursor) }
         for retained in found {
             let qos = min(retained.qos, cursor.maximumQoS)
             if qos == .atMostOnce {
@@ -609,6 +614,7 @@ package struct ShardState: Sendable {
                 send(item, isDuplicate: isDuplicate, to: number, into: &outbox)
             }
         }
+        return found.count
     }
 
     // MARK: Time
@@ -671,5 +677,18 @@ package struct ShardState: Sendable {
     package func client(of number: ConnectionNumber) -> ClientIdentifier? {
         let connection = connections[Int(number)]
         return connection.phase == .connected ? sessions[connection.slot].client : nil
+    }
+}
+
+private let serversOwnTrees = [Array("$SYS".utf8), Array("$CONTROL".utf8)]
+
+extension Span where Element == UInt8 {
+    /// Whether only the server writes to this topic: clients don't talk to each other there (4.7.2).
+    fileprivate var isServersOwn: Bool {
+        guard beginsWithDollar else { return false }
+        return serversOwnTrees.contains { tree in
+            count >= tree.count && extracting(0..<tree.count).isEqual(to: tree.span)
+                && (count == tree.count || self[tree.count] == UInt8(ascii: "/"))
+        }
     }
 }

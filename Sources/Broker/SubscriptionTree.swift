@@ -66,79 +66,96 @@ struct SubscriptionTree: Sendable {
         _ topic: Span<UInt8>, levels interner: borrowing LevelInterner, sessions: inout SessionTable,
         into receivers: inout [Receiver]
     ) {
-        var collector = Collector(first: receivers.count)
-        frontier.removeAll(keepingCapacity: true)
-        frontier.append(root)
+        var walk = Walk(first: receivers.count)
+        swap(&walk.frontier, &frontier)
+        swap(&walk.following, &following)
+        collect(topic, interner, &walk, &sessions, &receivers)
+        swap(&walk.frontier, &frontier)
+        swap(&walk.following, &following)
+        for number in walk.groups {
+            let chosen = nextMember(of: groups[number], sessions)
+            groups[number].latest = chosen
+            var receiver = sessions.receiver(entries[chosen].session, at: entries[chosen].maximumQoS)
+            receiver.isShared = true
+            receivers.append(receiver)
+        }
+    }
+
+    /// What one match keeps on its way down the tree.
+    private struct Walk {
+        /// The nodes that the levels so far lead to.
+        var frontier: [UInt32] = []
+        var following: [UInt32] = []
+        var groups: [UInt32] = []
+        /// Lists read: a session can be met twice only once there is a second.
+        var lists = 0
+        /// Where its receivers begin.
+        let first: Int
+
+        init(first: Int) { self.first = first }
+    }
+
+    private func collect(
+        _ topic: Span<UInt8>, _ interner: borrowing LevelInterner, _ walk: inout Walk,
+        _ sessions: inout SessionTable, _ receivers: inout [Receiver]
+    ) {
+        walk.frontier.removeAll(keepingCapacity: true)
+        walk.frontier.append(root)
         // Wildcards at the start don't match the server's own topics [MQTT-4.7.2-1].
         var wildcardsCount = !topic.beginsWithDollar
-        var levels = Levels(topic)
-        repeat {
-            let level = interner.level(topic.extracting(levels.current))
-            following.removeAll(keepingCapacity: true)
-            for number in frontier {
+        var start = 0
+        while true {
+            let (level, end) = interner.level(in: topic, from: start)
+            walk.following.removeAll(keepingCapacity: true)
+            for number in walk.frontier {
                 let node = nodes[number]
                 if wildcardsCount {
-                    if node.hash != 0 { collect(node.hash, &collector, &sessions, &receivers) }
-                    if node.groups != 0 { collectGroups(of: node, endingWithHash: true, sessions, &receivers) }
-                    if node.plus != 0 { following.append(node.plus) }
+                    if node.hash != 0 { collect(node.hash, &walk, &sessions, &receivers) }
+                    if node.groups != 0 { collectGroups(node, endingWithHash: true, &walk) }
+                    if node.plus != 0 { walk.following.append(node.plus) }
                 }
-                if let level, let child = child(of: number, at: level) { following.append(child) }
+                if let level, let child = child(of: number, at: level) { walk.following.append(child) }
             }
-            swap(&frontier, &following)
-            if frontier.isEmpty { return }
+            swap(&walk.frontier, &walk.following)
+            if walk.frontier.isEmpty { return }
             wildcardsCount = true
-        } while levels.advance(in: topic)
-        for number in frontier {
+            if end == topic.count { break }
+            start = end + 1
+        }
+        for number in walk.frontier {
             let node = nodes[number]
-            if node.exact != 0 { collect(node.exact, &collector, &sessions, &receivers) }
-            if node.hash != 0 { collect(node.hash, &collector, &sessions, &receivers) }  // "a/#" matches "a" (4.7.1.2)
+            if node.exact != 0 { collect(node.exact, &walk, &sessions, &receivers) }
+            if node.hash != 0 { collect(node.hash, &walk, &sessions, &receivers) }  // "a/#" matches "a" (4.7.1.2)
             if node.groups != 0 {
-                collectGroups(of: node, endingWithHash: false, sessions, &receivers)
-                collectGroups(of: node, endingWithHash: true, sessions, &receivers)
+                collectGroups(node, endingWithHash: false, &walk)
+                collectGroups(node, endingWithHash: true, &walk)
             }
         }
     }
 
-    /// What one match has collected: a session can be met twice only once a second list is read.
-    private struct Collector {
-        let first: Int
-        var lists = 0
-    }
-
     @inline(__always)
     private func collect(
-        _ list: UInt32, _ collector: inout Collector, _ sessions: inout SessionTable, _ receivers: inout [Receiver]
+        _ list: UInt32, _ walk: inout Walk, _ sessions: inout SessionTable, _ receivers: inout [Receiver]
     ) {
-        collector.lists += 1
-        if collector.lists == 2 { sessions.mark(receivers[collector.first...], first: collector.first) }
+        walk.lists += 1
+        if walk.lists == 2 { sessions.mark(receivers[walk.first...]) }
         var number = list
         while number != 0 {
             let entry = entries[number]
             number = entry.next
-            if collector.lists > 1 {
-                if let index = sessions.markedIndex(of: entry.session, orMark: receivers.count) {
-                    receivers[index].maximumQoS = max(receivers[index].maximumQoS, entry.maximumQoS)
-                    continue
-                }
+            if walk.lists > 1, let index = sessions.markedIndex(of: entry.session, orMark: receivers.count) {
+                receivers[index].maximumQoS = max(receivers[index].maximumQoS, entry.maximumQoS)
+                continue
             }
             receivers.append(sessions.receiver(entry.session, at: entry.maximumQoS))
         }
     }
 
-    private mutating func collectGroups(
-        of node: Node, endingWithHash: Bool, _ sessions: borrowing SessionTable, _ receivers: inout [Receiver]
-    ) {
+    private func collectGroups(_ node: Node, endingWithHash: Bool, _ walk: inout Walk) {
         var number = node.groups
         while number != 0 {
-            let group = groups[number]
-            if group.endsWithHash == endingWithHash {
-                let chosen = nextMember(of: group, sessions)
-                groups[number].latest = chosen
-                var receiver = sessions.receiver(entries[chosen].session, at: entries[chosen].maximumQoS)
-                receiver.isShared = true
-                receivers.append(receiver)
-            }
-            number = group.next
+            if groups[number].endsWithHash == endingWithHash { walk.groups.append(number) }
+            number = groups[number].next
         }
     }
 

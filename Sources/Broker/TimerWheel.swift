@@ -13,6 +13,8 @@ struct TimerWheel: Sendable {
     private var previous: [UInt32] = []
     private var places: [UInt16] = []
     private var turned: Int64
+    /// No bucket before this turn holds anything.
+    private var earliest: Int64 = .max
     private(set) var count = 0
 
     init(now: Instant) { turned = now.milliseconds / Self.granularity }
@@ -34,6 +36,7 @@ struct TimerWheel: Sendable {
         heads[bucket] = number
         places[Int(number)] = UInt16(bucket)
         count += 1
+        earliest = min(earliest, turn)
     }
 
     mutating func cancel(_ number: UInt32) {
@@ -62,15 +65,21 @@ struct TimerWheel: Sendable {
             }
         }
         turned = max(turned, target)
+        findEarliest()
     }
 
-    /// When the wheel has to be turned next; nil when nothing is on it.
-    func nextExpiry() -> Instant? {
-        guard count > 0 else { return nil }
+    private mutating func findEarliest() {
+        earliest = .max
+        guard count > 0 else { return }
         for turn in (turned + 1)...(turned + Int64(Self.buckets))
         where heads[Int(turn % Int64(Self.buckets))] != Self.none {
-            return Instant(milliseconds: turn * Self.granularity)
+            earliest = turn
+            return
         }
-        return nil
+    }
+
+    /// When the wheel has to be turned next, or earlier; nil when nothing is on it.
+    func nextExpiry() -> Instant? {
+        count > 0 ? Instant(milliseconds: earliest * Self.granularity) : nil
     }
 }

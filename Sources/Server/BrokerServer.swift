@@ -49,12 +49,8 @@ package final class BrokerServer: Sendable {
             var bound = 0
             for address in try SocketAddress.resolve(name, port: wanted.port) {
                 do throws(SystemError) {
-                    let socket = try ListeningSocket(address)
-                    let listener = Listener(
-                        socket: socket, allowsAnonymous: configuration.allowsAnonymous,
-                        noDelay: configuration.setsTCPNoDelay
-                    )
-                    listeners.append(listener)
+                    let socket = try ListeningSocket(address, noDelay: configuration.setsTCPNoDelay)
+                    listeners.append(Listener(socket: socket, allowsAnonymous: configuration.allowsAnonymous))
                     bound += 1
                 } catch {
                     // A machine without IPv6 still knows its addresses; an address in use is an error always.

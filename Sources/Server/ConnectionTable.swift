@@ -69,7 +69,6 @@ struct ConnectionTable {
 struct Listener: Sendable {
     let socket: ListeningSocket
     let allowsAnonymous: Bool
-    let noDelay: Bool
 }
 
 /// A connection on its way to the shard where its session lives.

@@ -25,6 +25,9 @@ struct ShardCore: ~Copyable {
     private static let acceptsPerTurn = 32
     /// Mail is posted at the end of a turn, or when this much has come together.
     private static let mailBytes = 1 << 20
+    /// Effects are done when this many have come together, or this many bytes of messages.
+    private static let effectsPerRound = 256
+    private static let bytesPerRound = 32 << 10
     private static let listenerTokens: UInt64 = 0xFFFF_FFFE_0000_0000
 
     var state: ShardState
@@ -148,10 +151,9 @@ struct ShardCore: ~Copyable {
     private mutating func accept(from index: Int) {
         guard !isStopping else { return }
         for _ in 0..<Self.acceptsPerTurn {
-            switch listeners[index].socket.accept(noDelay: listeners[index].noDelay) {
+            switch listeners[index].socket.accept() {
             case .stream(let stream):
-                guard let number = open(stream, allowsAnonymous: listeners[index].allowsAnonymous) else { continue }
-                read(number)  // Often the CONNECT is there already.
+                open(stream, allowsAnonymous: listeners[index].allowsAnonymous)
             case .nobody: return
             case .gone: continue
             case .exhausted(let error):
@@ -178,6 +180,7 @@ struct ShardCore: ~Copyable {
         for index in indices { watch(index) }
     }
 
+    @discardableResult
     private mutating func open(_ stream: Stream, allowsAnonymous: Bool, isPlaced: Bool = false) -> ConnectionNumber? {
         let number = table.add(stream, allowsAnonymous: allowsAnonymous)
         do {
@@ -287,24 +290,28 @@ struct ShardCore: ~Copyable {
                 let start = offset + header.length
                 guard bytes.count - start >= header.remainingLength else {
                     state.announce(header, from: number, into: &outbox)
-                    apply()
                     break
                 }
                 let body = bytes.extracting(start..<(start + header.remainingLength))
                 state.receive(header, body, from: number, now: now, into: &outbox)
-                apply()
-                if let moved {
-                    depart(moved.number, to: moved.shard, unread: bytes.extracting(offset..<bytes.count))
+                guard state.isOpen(number) else {
+                    apply()
+                    if let moved {
+                        depart(moved.number, to: moved.shard, unread: bytes.extracting(offset..<bytes.count))
+                    }
                     return nil
                 }
-                guard state.isOpen(number) else { return nil }
-                if outbox.holdsPublisher { hold(number) }
                 offset = start + header.remainingLength
+                // Together, for each round of effects has a price; but not without bound.
+                if outbox.records.count > Self.effectsPerRound || outbox.messages.byteCount > Self.bytesPerRound {
+                    apply()
+                }
+                if outbox.holdsPublisher { hold(number) }
             }
         } catch {
             state.refuse(error, from: number, into: &outbox)
-            apply()
         }
+        apply()
         guard state.isOpen(number) else { return nil }
         updateWatch(number)
         return offset
@@ -366,7 +373,7 @@ struct ShardCore: ~Copyable {
             case .respondToPing:
                 table[number].output.append(pool: &pool) { ControlPacket.pingResponse.encode(into: &$0) }
                 markDirty(number)
-            case .close: close(number)
+            case .close: close(number, isGraceful: record.detail != 0)
             case .move: moved = (number, Int(record.index))
             }
         }
@@ -446,15 +453,12 @@ struct ShardCore: ~Copyable {
         return true
     }
 
-    private mutating func close(_ number: ConnectionNumber) {
+    /// Closes a connection; `isGraceful` where its last packet must arrive.
+    private mutating func close(_ number: ConnectionNumber, isGraceful: Bool) {
         guard let stream = table[number].stream else { return }
         if !table[number].output.isEmpty { write(number) }
-        loop.unwatch(stream.rawDescriptor)
-        var buffer: [UInt8] = []
-        swap(&buffer, &scratch)
-        if buffer.isEmpty { buffer = [UInt8](repeating: 0, count: 4096) }  // The scratch is being read from.
-        stream.finish(scratch: &buffer)
-        if scratch.isEmpty, buffer.count == Self.scratchBytes { swap(&buffer, &scratch) }
+        if isGraceful { stream.finish() }
+        // The slot held the only reference, so the descriptor is closed here, and leaves the epoll with that (epoll(7)).
         table.remove(number)
         if resumeListeners != nil { resumeListeners = now }
     }

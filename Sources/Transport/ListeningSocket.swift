@@ -20,12 +20,14 @@ package final class ListeningSocket: Sendable {
 
     package var rawDescriptor: CInt { descriptor.rawValue }
 
-    /// Binds and listens. The corresponding C functions are `socket`, `bind` and `listen`.
-    package init(_ wanted: SocketAddress) throws(SystemError) {
+    /// Binds and listens; `noDelay` sets TCP_NODELAY, which Linux hands on to what is accepted (tcp(7)). The corresponding
+    /// C functions are `socket`, `bind` and `listen`.
+    package init(_ wanted: SocketAddress, noDelay: Bool) throws(SystemError) {
         let type = CInt(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
         descriptor = try Descriptor(adopting: socket(wanted.family, type, 0), from: "socket")
         let socket = descriptor.rawValue
         Stream.setOption(socket, SOL_SOCKET, SO_REUSEADDR)
+        if noDelay { Stream.setOption(socket, CInt(IPPROTO_TCP), TCP_NODELAY) }
         if wanted.family == AF_INET6 { Stream.setOption(socket, CInt(IPPROTO_IPV6), IPV6_V6ONLY) }
         guard unsafe wanted.withPointer({ unsafe bind(socket, $0, wanted.length) }) == 0 else {
             throw SystemError(errno, during: "bind")
@@ -41,7 +43,7 @@ package final class ListeningSocket: Sendable {
     }
 
     /// Takes the next waiting connection. The corresponding C function is `accept4`.
-    package func accept(noDelay: Bool) -> Accepted {
+    package func accept() -> Accepted {
         var peer = sockaddr_in6()
         var length = socklen_t(MemoryLayout<sockaddr_in6>.size)
         let result = unsafe withUnsafeMutablePointer(to: &peer) { pointer in
@@ -50,7 +52,6 @@ package final class ListeningSocket: Sendable {
             }
         }
         if result >= 0 {
-            if noDelay { Stream.setOption(result, CInt(IPPROTO_TCP), TCP_NODELAY) }
             return .stream(Stream(Descriptor(adopting: result), peer: SocketAddress(peer)))
         }
         switch errno {

@@ -54,10 +54,11 @@ package final class Stream: Sendable {
 
     /// Says to the peer that nothing more comes, and throws away what it has sent: closing with bytes unread would
     /// reset the connection and could take our last packet with it. The corresponding C function is `shutdown`.
-    package func finish(scratch: inout [UInt8]) {
+    package func finish() {
         shutdown(descriptor.rawValue, CInt(SHUT_WR))
-        for _ in 0..<4 {
-            guard case .bytes = read(into: &scratch, from: 0) else { return }
+        var unread = [UInt8](repeating: 0, count: 4096)
+        for _ in 0..<16 {
+            guard case .bytes = read(into: &unread, from: 0) else { return }
         }
     }
 

@@ -54,7 +54,8 @@ import Testing
         let longest = Array(repeating: UInt8(ascii: "/"), count: 65_535)
         let message = ApplicationMessage(topic: longest.span, payload: longest.span)
         let connect = Connect(
-            clientIdentifier: longest, will: WillMessage(message: message, qos: .exactlyOnce, isRetained: true),
+            version: .mqtt31, clientIdentifier: longest,
+            will: WillMessage(message: message, qos: .exactlyOnce, isRetained: true),
             userName: longest, password: longest
         )
         let packets: [ControlPacket] = [
@@ -68,6 +69,7 @@ import Testing
             packet.encode(into: &bytes)
             #expect(decode(bytes) == .success(packet))
         }
+        // The name of MQTT 3.1 is the longer one.
         var bytes: [UInt8] = []
         connect.encode(into: &bytes)
         #expect(try FixedHeader(bytes.span, at: 0)?.remainingLength == Connect.maximumBodyBytes)
