@@ -1,0 +1,52 @@
+# Martlet's commands. Each installs what it lacks, without questions; a second run finds everything in place.
+
+ARGS         ?=
+SET          ?= core
+ROUNDS       ?= 5
+BENCH_ARGS   ?=
+SOAK_SECONDS ?= 1800
+SOURCES      := Sources Tests Package.swift
+
+.PHONY: run build test format lint bench sanitize soak clean
+
+## Builds release and starts the broker; `make run ARGS='-p 1884 -v'` passes flags on.
+run: build
+	@exec .build/release/martlet serve $(ARGS)
+
+build:
+	@Tests/Support/install build
+	@swift build -c release --product martlet --quiet
+
+## Every test; the last line reads `N passed, N failed`.
+test:
+	@Tests/Support/install build test
+	@Tests/Support/test
+
+format:
+	@swift format format -i -r $(SOURCES)
+
+lint:
+	@swift format lint --strict -r $(SOURCES)
+
+## Martlet beside Debian's Mosquitto; `make bench SET=scale ROUNDS=3 BENCH_ARGS='--pin --nice -15'`.
+bench: build
+	@Tests/Support/install bench
+	@$(MAKE) --no-print-directory -C bench
+	@PATH="$(CURDIR)/.tools/bin:$$PATH:/usr/sbin" MARTLET="$(CURDIR)/.build/release/martlet" \
+		bench/compare.py --set $(SET) --rounds $(ROUNDS) $(BENCH_ARGS) \
+		--broker mosquitto --broker mosquitto-nodelay --broker martlet
+
+## The socket suite against binaries that watch for races and for memory errors.
+sanitize:
+	@Tests/Support/install build test
+	@Tests/Support/sanitize thread address
+
+## Load for SOAK_SECONDS: no growth in the release binary, no report from the thread sanitizer's.
+soak: build
+	@Tests/Support/install bench
+	@$(MAKE) --no-print-directory -C bench
+	@SOAK_SECONDS=$(SOAK_SECONDS) Tests/Support/soak
+
+clean:
+	@rm -rf .build .venv .tools
+	@$(MAKE) --no-print-directory -C bench clean
