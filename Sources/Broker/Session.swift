@@ -14,7 +14,9 @@ struct Connection: Sendable {
     var allowsAnonymous = true
     /// Its output is at the bound.
     var isFull = false
-    /// The log has said so.
+    /// It is not read, because a mailbox is full.
+    var isHeld = false
+    /// The log has said that it is a slow reader.
     var isNamedSlow = false
     /// Stands in `ShardState.catchingUp`.
     var isCatchingUp = false

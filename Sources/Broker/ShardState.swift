@@ -156,15 +156,26 @@ package struct ShardState: Sendable {
         if case .refused = reason { outbox.close(number, isRefusal: true) } else { outbox.close(number) }
         outbox.note(.closed(number, client: client, reason: reason))
         // After the session has let go of the connection, so that a client never gets its own will here [MQTT-3.1.2-8].
-        if let will = connection.will, reason != .disconnected,
-            isWelcome(
-                will.message.bytes.span.extracting(will.message.topicRange), payloadBytes: will.message.payloadCount)
-        {
-            route(will.message, qos: will.qos, isRetained: will.isRetained, into: &outbox)
+        if let will = connection.will, reason != .disconnected { publish(will, into: &outbox) }
+    }
+
+    /// Publishes the wills of all connections, which are about to end with the server, while their receivers are still
+    /// there.
+    package mutating func publishWills(into outbox: inout Outbox) {
+        for number in connections.indices {
+            guard let will = connections[number].will else { continue }
+            connections[number].will = nil
+            publish(will, into: &outbox)
         }
     }
 
-    /// Ends all connections, with their wills (PRODUCT.md 10: SIGTERM).
+    private mutating func publish(_ will: WillMessage, into outbox: inout Outbox) {
+        let topic = will.message.bytes.span.extracting(will.message.topicRange)
+        guard isWelcome(topic, payloadBytes: will.message.payloadCount) else { return }
+        route(will.message, qos: will.qos, isRetained: will.isRetained, into: &outbox)
+    }
+
+    /// Ends all connections.
     package mutating func shutDown(into outbox: inout Outbox) {
         for number in connections.indices { end(ConnectionNumber(number), .serverStops, into: &outbox) }
     }
@@ -188,7 +199,7 @@ package struct ShardState: Sendable {
         }
         let isNameless = connect.clientIdentifier.isEmpty
         let client = isNameless ? Self.inventedIdentifier() : ClientIdentifier(connect.clientIdentifier)
-        let isPlaced = connections[Int(number)].isPlaced || isNameless
+        let isPlaced = connections[Int(number)].isPlaced
         let (directory, shard) = (directory, shard)
         var home = directory.withLock { $0.home(of: client, askedFrom: shard, isPlaced: isPlaced) }
         if case .here(let reference, isNew: false) = home {
@@ -637,7 +648,7 @@ package struct ShardState: Sendable {
                 }
             case .connected:
                 // Timers aren't moved with each packet: one that comes up looks when the last packet came.
-                let deadline = connection.latestPacket + connection.silence
+                let deadline = connection.isHeld ? now + connection.silence : connection.latestPacket + connection.silence
                 if deadline <= now {
                     end(number, .keepAliveExpired, into: &outbox)
                 } else {
@@ -649,6 +660,12 @@ package struct ShardState: Sendable {
 
     /// When `tick` has something to do next.
     package func nextTick() -> Instant? { timers.nextExpiry() }
+
+    /// The connection is not read until a mailbox has room: its silence is ours.
+    package mutating func setHeld(_ number: ConnectionNumber, _ isHeld: Bool, now: Instant) {
+        connections[Int(number)].isHeld = isHeld
+        connections[Int(number)].latestPacket = now
+    }
 
     /// The peer of a connection that is not being read takes what is sent to it: it is alive.
     package mutating func noteProgress(_ number: ConnectionNumber, now: Instant) {

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "clinux.h"
 #include <sched.h>
+#include <stdio.h>
 
 #if __has_feature(thread_sanitizer)
 void __tsan_acquire(void *address);
@@ -20,6 +21,14 @@ int usable_cpus(void) {
     cpu_set_t cpus;
     if (sched_getaffinity(0, sizeof cpus, &cpus) != 0) return 1;
     int count = CPU_COUNT(&cpus);
+    // A container's quota, in microseconds of CPU per period; "max" where there is none.
+    long quota, period;
+    FILE *file = fopen("/sys/fs/cgroup/cpu.max", "re");
+    if (file) {
+        if (fscanf(file, "%ld %ld", &quota, &period) == 2 && period > 0 && (quota + period - 1) / period < count)
+            count = (int)((quota + period - 1) / period);
+        fclose(file);
+    }
     return count > 0 ? count : 1;
 }
 

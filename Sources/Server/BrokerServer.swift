@@ -83,9 +83,9 @@ package final class BrokerServer: Sendable {
 
         log.info("stopping")
         housekeeping.cancel()
-        // Twice: the wills of one shard's connections may be for sessions on another.
+        // All wills before the first end: those of one shard's connections may be for sessions on another.
+        for shard in shards { await shard.publishWills() }
         for shard in shards { await shard.shutDown() }
-        for shard in shards { _ = await shard.counters() }
         for shard in shards { shard.loop.stop() }
         var left = shards.count
         for await _ in stopped {

@@ -13,6 +13,8 @@ struct ConnectionTable {
         var incarnation: UInt32 = 0
         /// What the event loop watches it for.
         var watched: UInt32 = 0
+        /// The kernel takes no more of its output for now.
+        var isBlocked = false
         /// Has output that this turn will flush.
         var isDirty = false
         /// Its output is at the bound, and the broker knows.

@@ -12,48 +12,24 @@ actor Shard: LoopActor {
     nonisolated let loop: EventLoop
     nonisolated var unownedExecutor: UnownedSerialExecutor { unsafe loop.asUnownedSerialExecutor() }
 
-    private let number: Int
-    private let backlogs: [Backlog]
-    private var peers: [Shard] = []
     private var core: ShardCore
 
     init(_ state: consuming ShardState, backlogs: [Backlog], log: Logger) throws {
-        number = state.shard
         loop = try EventLoop(label: "shard \(state.shard)")
-        self.backlogs = backlogs
         core = ShardCore(state: state, loop: loop, backlogs: backlogs, log: log)
     }
 
     /// Begins to turn. `peers` are all shards, by number.
     nonisolated func start(with peers: [Shard], stopped: @escaping @Sendable () -> Void) {
-        post { $0.peers = peers }
-        loop.start({ events in self.assumeIsolated { $0.turn(events) } }, stopped: stopped)
+        post { $0.core.peers = peers }
+        loop.start({ events in self.assumeIsolated { $0.core.turn(events) } }, stopped: stopped)
     }
 
-    private func turn(_ events: Span<readiness>) -> EventLoop.Wish {
-        defer { postDepartures() }
-        return core.turn(events)
-    }
+    // MARK: For other shards
 
-    /// Sends what the core has for other shards: one hop a batch.
-    private func postDepartures() {
-        for (shard, mail) in core.takeDepartures() {
-            peers[shard].post { $0.receive(mail) }
-        }
-        for (shard, connection) in core.takeMovers() {
-            peers[shard].post { $0.core.adopt(connection) }
-        }
-    }
-
-    private func receive(_ mail: Mail) {
-        core.receive(mail)
-        let backlog = backlogs[number]
-        let weight = mail.byteCount
-        let left = backlog.bytes.subtract(weight, ordering: .sequentiallyConsistent).newValue
-        guard left < Limits.mailboxBytes / 2, backlog.isAwaited.exchange(false, ordering: .sequentiallyConsistent)
-        else { return }
-        for peer in peers where peer !== self { peer.post { $0.core.releaseHeld() } }
-    }
+    func receive(_ mail: Mail) { core.receive(mail) }
+    func adopt(_ connection: MovingConnection) { core.adopt(connection) }
+    func releaseHeld() { core.releaseHeld() }
 
     // MARK: For the server
 
@@ -66,9 +42,9 @@ actor Shard: LoopActor {
         }
     }
 
-    /// Ends all connections; wills for sessions on other shards leave as mail.
-    func shutDown() {
-        core.shutDown()
-        postDepartures()
-    }
+    /// Accepts nothing more and publishes the wills of all connections; those for other shards leave as mail.
+    func publishWills() { core.publishWills() }
+
+    /// Ends all connections.
+    func shutDown() { core.shutDown() }
 }

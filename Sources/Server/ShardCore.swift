@@ -47,9 +47,8 @@ struct ShardCore: ~Copyable {
     private var pausedListeners: [Int] = []
     private var resumeListeners: Instant?
     private var moved: (number: ConnectionNumber, shard: Int)?
-    /// Mail and connections for other shards, for the actor to post.
-    private(set) var departures: [(shard: Int, mail: Mail)] = []
-    private(set) var movers: [(shard: Int, connection: MovingConnection)] = []
+    /// All shards, by number.
+    var peers: [Shard] = []
     private var now = Instant(milliseconds: 0)
     private var isStopping = false
 
@@ -99,7 +98,7 @@ struct ShardCore: ~Copyable {
             apply()
         }
         flushAll()
-        takeMail(above: 0)
+        postMail(above: 0)
         var deadline = state.nextTick()
         if let resume = resumeListeners { deadline = min(deadline ?? resume, resume) }
         return EventLoop.Wish(
@@ -210,6 +209,7 @@ struct ShardCore: ~Copyable {
     @inline(__always)
     private mutating func ready(_ number: ConnectionNumber, _ events: UInt32) {
         if events & EPOLLOUT.rawValue != 0 {
+            table[number].isBlocked = false
             flush(number)
             resumeDrained()
             guard state.isOpen(number) else { return }
@@ -325,7 +325,7 @@ struct ShardCore: ~Copyable {
             stream: stream, unread: unread.copied(), allowsAnonymous: table[number].allowsAnonymous
         )
         table.remove(number)
-        movers.append((shard, connection))
+        peers[shard].post { $0.adopt(connection) }
     }
 
     /// Reads a connection again that was not read: first what it had sent already.
@@ -351,6 +351,9 @@ struct ShardCore: ~Copyable {
     /// Does what the broker has decided.
     @inline(__always)
     private mutating func apply() {
+        // First the log, which names connections that may be closed below.
+        let noted = outbox.events.count
+        for event in outbox.events { note(event) }
         for index in 0..<outbox.records.count {
             let record = outbox.records[index]
             let number = record.connection
@@ -378,9 +381,10 @@ struct ShardCore: ~Copyable {
             }
         }
         state.countSent(packets: outbox.records.count)
-        if !outbox.events.isEmpty { for event in outbox.events { note(event) } }
+        // Doing them can add to the events: a connection is full.
+        for event in outbox.events.dropFirst(noted) { note(event) }
         outbox.clear()
-        if state.shards > 1 { takeMail(above: Self.mailBytes) }
+        if state.shards > 1 { postMail(above: Self.mailBytes) }
     }
 
     @inline(__always)
@@ -420,8 +424,7 @@ struct ShardCore: ~Copyable {
 
     /// Much has come together for one connection: what the kernel takes now need not be kept.
     private mutating func flushEarly(_ number: ConnectionNumber) {
-        // A connection that waits for the kernel already would only be refused again.
-        if table[number].watched & EPOLLOUT.rawValue == 0 { write(number) }
+        write(number)
         if table[number].output.count > Limits.outputBytes, !table[number].isFull {
             table[number].isFull = true
             state.setFull(number, true, into: &outbox)
@@ -437,10 +440,15 @@ struct ShardCore: ~Copyable {
         if !table[number].input.isEmpty { resume(number) } else { updateWatch(number) }
     }
 
-    /// Writes what the kernel takes. False when the connection turned out to be gone.
+    /// Writes what the kernel takes, unless it has just said that it takes no more. False when the connection turned out
+    /// to be gone.
     @discardableResult
     private mutating func write(_ number: ConnectionNumber) -> Bool {
         guard let stream = table[number].stream else { return false }
+        guard !table[number].isBlocked else { return true }
+        // An acknowledgement says that the message is on its way to all sessions [MQTT-4.5.0-1].
+        if state.shards > 1 { postMail(above: 0) }
+        defer { table[number].isBlocked = !table[number].output.isEmpty }
         switch table[number].output.flush(to: stream, pool: &pool) {
         case .bytes(let count): state.countSent(bytes: count)
         case .wouldBlock: break
@@ -504,29 +512,23 @@ struct ShardCore: ~Copyable {
         updateMailboxes()
         state.deliver(mail, into: &outbox)
         apply()
+        let backlog = backlogs[state.shard]
+        let left = backlog.bytes.subtract(mail.byteCount, ordering: .sequentiallyConsistent).newValue
+        guard left < Limits.mailboxBytes / 2, backlog.isAwaited.exchange(false, ordering: .sequentiallyConsistent)
+        else { return }
+        for shard in peers.indices where shard != state.shard { peers[shard].post { $0.releaseHeld() } }
     }
 
-    /// Takes out mail that has come together, for the actor to post.
-    private mutating func takeMail(above bytes: Int) {
+    /// Posts what has come together for other shards: one hop a batch.
+    private mutating func postMail(above bytes: Int) {
         for shard in 0..<state.shards where shard != state.shard && !outbox.mail[shard].isEmpty {
             let weight = outbox.mail[shard].byteCount
             guard weight > bytes else { continue }
             backlogs[shard].bytes.add(weight, ordering: .relaxed)
-            departures.append((shard, outbox.takeMail(for: shard)))
+            let mail = outbox.takeMail(for: shard)
+            peers[shard].post { $0.receive(mail) }
             state.mailboxIsFull[shard] = backlogs[shard].isFull
         }
-    }
-
-    mutating func takeDepartures() -> [(shard: Int, mail: Mail)] {
-        var taken: [(shard: Int, mail: Mail)] = []
-        swap(&taken, &departures)
-        return taken
-    }
-
-    mutating func takeMovers() -> [(shard: Int, connection: MovingConnection)] {
-        var taken: [(shard: Int, connection: MovingConnection)] = []
-        swap(&taken, &movers)
-        return taken
     }
 
     /// A publisher waits until the mailbox that was full for its message has room.
@@ -535,6 +537,7 @@ struct ShardCore: ~Copyable {
         for backlog in backlogs { backlog.isAwaited.store(true, ordering: .sequentiallyConsistent) }
         guard backlogs.contains(where: \.isFull) else { return }  // It has been emptied meanwhile.
         table[number].isHeld = true
+        state.setHeld(number, true, now: now)
         held.append(table.token(of: number))
     }
 
@@ -547,6 +550,7 @@ struct ShardCore: ~Copyable {
         for token in tokens {
             guard let number = table.number(of: token) else { continue }
             table[number].isHeld = false
+            state.setHeld(number, false, now: now)
             resume(number)
         }
     }
@@ -560,10 +564,9 @@ struct ShardCore: ~Copyable {
         apply()
     }
 
-    /// Accepts nothing more and ends all connections, with their wills.
-    mutating func shutDown() {
+    /// Accepts nothing more and publishes the wills of all connections.
+    mutating func publishWills() {
         updateTime()
-        guard !isStopping else { return }
         isStopping = true
         for index in listeners.indices where !pausedListeners.contains(index) {
             loop.unwatch(listeners[index].socket.rawDescriptor)
@@ -571,6 +574,14 @@ struct ShardCore: ~Copyable {
         listeners = []
         pausedListeners = []
         resumeListeners = nil
+        state.publishWills(into: &outbox)
+        apply()
+        _ = finishTurn()
+    }
+
+    /// Ends all connections, with what they have been sent until now.
+    mutating func shutDown() {
+        updateTime()
         state.shutDown(into: &outbox)
         apply()
         _ = finishTurn()

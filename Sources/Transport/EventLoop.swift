@@ -105,29 +105,26 @@ package final class EventLoop: SerialExecutor {
 
     // MARK: Turns
 
-    /// In turns, what mail had come and one batch of sockets: neither can starve the other. Mail that comes meanwhile,
-    /// also from ourselves, waits for the next turn.
+    /// In turns, what mail had come and one batch of sockets: neither can starve the other. Mail is taken after the wait,
+    /// so that whatever caused an event here was posted before the event is handled: what a client learns from one shard
+    /// it can rely on at another.
     private func run(_ turn: (Span<readiness>) -> Wish) {
         thread.store(UInt(pthread_self()), ordering: .relaxed)
         defer { thread.store(0, ordering: .relaxed) }
         unsafe withUnsafeTemporaryAllocation(of: readiness.self, capacity: Self.eventsPerTurn) { events in
             var mail: [Work] = []
-            var wish = Wish(isBusy: false, deadline: nil)
-            var isFirst = true
+            var wish = Wish(isBusy: true, deadline: nil)
+            var hadMail = false
             while true {
-                let hadMail = takeMail(&mail)
+                let patience = hadMail || wish.isBusy ? 0 : patience(until: wish.deadline)
+                let count = unsafe wait_for_readiness(epoll.rawValue, events.baseAddress, CInt(events.count), patience)
+                hadMail = takeMail(&mail)
                 for work in mail { perform(work) }
                 mail.removeAll(keepingCapacity: true)
                 if isStopped.load(ordering: .acquiring) { return }
-                let patience = hadMail || wish.isBusy || isFirst ? 0 : patience(until: wish.deadline)
-                let count = unsafe wait_for_readiness(epoll.rawValue, events.baseAddress, CInt(events.count), patience)
                 let isDue = wish.deadline.map { monotonicNanoseconds() >= $0 } ?? false
-                if count > 0 || hadMail || wish.isBusy || isDue || isFirst {
-                    wish = unsafe turn(events.extracting(..<Int(max(count, 0))).span)
-                } else {
-                    return arm(wish.deadline)
-                }
-                isFirst = false
+                guard count > 0 || hadMail || wish.isBusy || isDue else { return arm(wish.deadline) }
+                wish = unsafe turn(events.extracting(..<Int(max(count, 0))).span)
             }
         }
     }

@@ -28,7 +28,7 @@ void sanitizer_releases(const void *lock);
 /// `accept4` with a socket that doesn't block and closes on exec.
 int accept_nonblocking(int listener, struct sockaddr *address, socklen_t *length);
 
-/// How many CPUs this process may run on (`sched_getaffinity`), at least 1.
+/// How many CPUs this process may use: its affinity (`sched_getaffinity`), capped by its cgroup's quota; at least 1.
 int usable_cpus(void);
 
 /// The settings of malloc that fit a broker: large blocks come from the system and go back to it at once, and no more
