@@ -3,7 +3,6 @@ package import MQTT
 /// What all shards share: who subscribes to what, what is retained, and where each session lives. A plain value; the
 /// shards share one behind a lock and hold it for one question at a time.
 package struct Directory: Sendable {
-    private var interner = LevelInterner()
     private var subscriptions = SubscriptionTree()
     private var retained = RetainedTree()
     private var sessions: SessionTable
@@ -48,20 +47,20 @@ package struct Directory: Sendable {
     /// Forgets a session with all its subscriptions.
     package mutating func remove(_ session: SessionReference) {
         precondition(sessions[session.number].incarnation == session.incarnation, "a session that is gone already")
-        subscriptions.removeAll(of: session.number, levels: &interner, sessions: &sessions)
+        subscriptions.removeAll(of: session.number, sessions: &sessions)
         sessions.remove(session.number)
     }
 
     /// Drops the subscriptions of a session that begins anew under its old reference.
     package mutating func removeSubscriptions(of session: SessionReference) {
-        subscriptions.removeAll(of: session.number, levels: &interner, sessions: &sessions)
+        subscriptions.removeAll(of: session.number, sessions: &sessions)
     }
 
     // MARK: Messages
 
     /// Appends who gets a message published to `topic`.
     package mutating func match(_ topic: Span<UInt8>, into receivers: inout [Receiver]) {
-        subscriptions.match(topic, levels: interner, sessions: &sessions, into: &receivers)
+        subscriptions.match(topic, sessions: &sessions, into: &receivers)
     }
 
     /// Stores or removes the retained message of a topic and appends who gets it, in one step: a subscription is either
@@ -70,7 +69,7 @@ package struct Directory: Sendable {
         _ message: ApplicationMessage, qos: QoS, into receivers: inout [Receiver]
     ) {
         let topic = message.bytes.span.extracting(message.topicRange)
-        retained.store(message, topic: topic, qos: qos, levels: &interner)
+        retained.store(message, topic: topic, qos: qos)
         match(topic, into: &receivers)
     }
 
@@ -86,27 +85,27 @@ package struct Directory: Sendable {
         if let shared {
             subscriptions.insert(
                 own, group: filter.extracting(shared.group), maximumQoS: maximumQoS, session: session.number,
-                levels: &interner, sessions: &sessions
+                sessions: &sessions
             )
             return nil
         }
         subscriptions.insert(
-            own, group: nil, maximumQoS: maximumQoS, session: session.number, levels: &interner, sessions: &sessions
+            own, group: nil, maximumQoS: maximumQoS, session: session.number, sessions: &sessions
         )
         guard retained.count > 0 else { return nil }
         let cursor = RetainedCursor(filter: filter, maximumQoS: maximumQoS, sequence: retained.sequence)
-        return retained.hasNothing(for: cursor, levels: &interner) ? nil : cursor
+        return retained.hasNothing(for: cursor) ? nil : cursor
     }
 
     package mutating func unsubscribe(_ session: SessionReference, from filter: Span<UInt8>) {
         if let shared = Self.shared(filter) {
             subscriptions.remove(
                 filter.extracting(shared.filter..<filter.count), group: filter.extracting(shared.group),
-                session: session.number, levels: &interner, sessions: &sessions
+                session: session.number, sessions: &sessions
             )
         } else {
             subscriptions.remove(
-                filter, group: nil, session: session.number, levels: &interner, sessions: &sessions
+                filter, group: nil, session: session.number, sessions: &sessions
             )
         }
     }
@@ -120,10 +119,10 @@ package struct Directory: Sendable {
     package mutating func readRetained(
         _ cursor: inout RetainedCursor, steps: Int, limit: Int, into found: inout [RetainedMessage]
     ) {
-        retained.read(&cursor, steps: steps, limit: limit, levels: &interner, into: &found)
+        retained.read(&cursor, steps: steps, limit: limit, into: &found)
     }
 
-    package mutating func close(_ cursor: inout RetainedCursor) { retained.close(&cursor, levels: &interner) }
+    package mutating func close(_ cursor: inout RetainedCursor) { retained.close(&cursor) }
 
     // MARK: Figures
 

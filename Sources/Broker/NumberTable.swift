@@ -1,64 +1,70 @@
-/// A hash table that holds nothing but numbers of things kept elsewhere: open addressing with linear probing, four
-/// bytes an entry. The caller knows how things hash and when they are the same.
+/// A hash table that holds nothing but numbers of things kept elsewhere, each beside its hash: open addressing with
+/// linear probing, eight bytes an entry. The caller knows when things are the same, and is asked only where hashes are.
 struct NumberTable: Sendable {
     private static let smallest = 16
 
-    /// A thing's number plus one, or 0 where there is none. The count is a power of two.
-    private var places = [UInt32](repeating: 0, count: NumberTable.smallest)
+    private struct Place: Sendable {
+        var hash: UInt32 = 0
+        /// A thing's number plus one, or 0 where there is none.
+        var entry: UInt32 = 0
+    }
+
+    /// The count is a power of two.
+    private var places = [Place](repeating: Place(), count: NumberTable.smallest)
     private(set) var count = 0
 
     @inline(__always)
     func first(hash: UInt32, where isMatch: (UInt32) -> Bool) -> UInt32? {
         let mask = places.count - 1
-        var place = Int(hash) & mask
-        while places[place] != 0 {
-            let number = places[place] - 1
-            if isMatch(number) { return number }
-            place = (place + 1) & mask
+        var index = Int(hash) & mask
+        while true {
+            let place = places[index]
+            if place.entry == 0 { return nil }
+            if place.hash == hash, isMatch(place.entry - 1) { return place.entry - 1 }
+            index = (index + 1) & mask
         }
-        return nil
     }
 
     /// Adds a thing that is not here yet.
-    mutating func insert(_ number: UInt32, hash: UInt32, hashOf: (UInt32) -> UInt32) {
-        if (count + 1) * 4 > places.count * 3 { resize(to: places.count * 2, hashOf: hashOf) }
-        place(number, hash: hash)
+    mutating func insert(_ number: UInt32, hash: UInt32) {
+        if (count + 1) * 4 > places.count * 3 { resize(to: places.count * 2) }
+        put(Place(hash: hash, entry: number + 1))
         count += 1
     }
 
     /// Removes a thing that is here, and closes the gap, so that no probe ends early.
-    mutating func remove(_ number: UInt32, hash: UInt32, hashOf: (UInt32) -> UInt32) {
+    mutating func remove(_ number: UInt32, hash: UInt32) {
         let mask = places.count - 1
         var gap = Int(hash) & mask
-        while places[gap] != number + 1 {
-            precondition(places[gap] != 0, "a number that is not in its table")
+        while places[gap].entry != number + 1 {
+            precondition(places[gap].entry != 0, "a number that is not in its table")
             gap = (gap + 1) & mask
         }
         var next = (gap + 1) & mask
-        while places[next] != 0 {
-            let home = Int(hashOf(places[next] - 1)) & mask
+        while places[next].entry != 0 {
+            let home = Int(places[next].hash) & mask
             if (next - home) & mask >= (next - gap) & mask {
                 places[gap] = places[next]
                 gap = next
             }
             next = (next + 1) & mask
         }
-        places[gap] = 0
+        places[gap] = Place()
         count -= 1
-        if places.count > Self.smallest, count * 8 < places.count { resize(to: places.count / 2, hashOf: hashOf) }
+        if places.count > Self.smallest, count * 8 < places.count { resize(to: places.count / 2) }
     }
 
-    private mutating func resize(to capacity: Int, hashOf: (UInt32) -> UInt32) {
+    private mutating func resize(to capacity: Int) {
         let old = places
-        places = [UInt32](repeating: 0, count: capacity)
-        for entry in old where entry != 0 { place(entry - 1, hash: hashOf(entry - 1)) }
+        places = [Place](repeating: Place(), count: capacity)
+        for place in old where place.entry != 0 { put(place) }
     }
 
-    private mutating func place(_ number: UInt32, hash: UInt32) {
+    private mutating func put(_ place: Place) {
         let mask = places.count - 1
-        var place = Int(hash) & mask
-        while places[place] != 0 { place = (place + 1) & mask }
-        places[place] = number + 1
+        var index = Int(place.hash) & mask
+        while places[index].entry != 0 { index = (index + 1) & mask }
+        places[index] = place
     }
 }
 

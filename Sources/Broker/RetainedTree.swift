@@ -12,8 +12,8 @@ package struct RetainedMessage: Sendable {
 /// they came. That order never changes, and a node that a cursor stands on stays, so a cursor goes on where it was.
 struct RetainedTree: Sendable {
     private struct Node: Sendable {
+        var text = LevelText()
         var parent: UInt32 = 0
-        var level: Level = 0
         var firstChild: UInt32 = 0
         var lastChild: UInt32 = 0
         var next: UInt32 = 0
@@ -26,6 +26,7 @@ struct RetainedTree: Sendable {
     private static let empty = RetainedMessage()
 
     private var nodes = Slab<Node>(placeholder: Node())
+    private var longTexts = LongTexts()
     private var edges = NumberTable()
     private var messages = Slab<RetainedMessage>(placeholder: RetainedTree.empty)
     private let root: UInt32
@@ -38,17 +39,17 @@ struct RetainedTree: Sendable {
     /// Keeps a message as the one of its topic, or with an empty payload removes what is kept
     /// [MQTT-3.3.1-5] [MQTT-3.3.1-10] [MQTT-3.3.1-11].
     mutating func store(
-        _ message: ApplicationMessage, topic: Span<UInt8>, qos: QoS, levels interner: inout LevelInterner
+        _ message: ApplicationMessage, topic: Span<UInt8>, qos: QoS
     ) {
         sequence += 1
         guard message.payloadCount > 0 else {
-            guard let node = find(topic, interner), nodes[node].message != 0 else { return }
+            guard let node = find(topic), nodes[node].message != 0 else { return }
             messages.remove(nodes[node].message)
             nodes[node].message = 0
-            release(node, &interner)
+            release(node)
             return
         }
-        let node = make(topic, &interner)
+        let node = make(topic)
         let retained = RetainedMessage(message: message, qos: qos, sequence: sequence)
         if nodes[node].message != 0 {
             messages[nodes[node].message] = retained
@@ -63,13 +64,13 @@ struct RetainedTree: Sendable {
     /// Reads on from where `cursor` stands: at most `steps` nodes, at most `limit` messages. Skips what was stored after
     /// the subscription: that came live.
     mutating func read(
-        _ cursor: inout RetainedCursor, steps: Int, limit: Int, levels interner: inout LevelInterner,
+        _ cursor: inout RetainedCursor, steps: Int, limit: Int,
         into found: inout [RetainedMessage]
     ) {
         let full = found.count + limit
         for _ in 0..<steps {
             guard !cursor.isFinished, found.count < full else { return }
-            advance(&cursor, &interner)
+            advance(&cursor)
             let here = nodes[cursor.node]
             if cursor.isMatch, here.message != 0, messages[here.message].sequence <= cursor.sequence {
                 found.append(messages[here.message])
@@ -78,116 +79,116 @@ struct RetainedTree: Sendable {
     }
 
     /// Whether a few steps are enough to see that a new cursor will find nothing, as is the rule.
-    mutating func hasNothing(for cursor: RetainedCursor, levels interner: inout LevelInterner) -> Bool {
+    mutating func hasNothing(for cursor: RetainedCursor) -> Bool {
         var (scout, found) = (cursor, [RetainedMessage]())
-        read(&scout, steps: 16, limit: 1, levels: &interner, into: &found)
+        read(&scout, steps: 16, limit: 1, into: &found)
         if scout.isFinished { return found.isEmpty }
-        close(&scout, levels: &interner)
+        close(&scout)
         return false
     }
 
     /// Gives up a cursor, wherever it stands.
-    mutating func close(_ cursor: inout RetainedCursor, levels interner: inout LevelInterner) {
-        move(&cursor, to: 0, depth: 0, &interner)
+    mutating func close(_ cursor: inout RetainedCursor) {
+        move(&cursor, to: 0, depth: 0)
         cursor.isFinished = true
     }
 
     /// The next node in the order of the tree (parents before children) that the filter can match.
-    private mutating func advance(_ cursor: inout RetainedCursor, _ interner: inout LevelInterner) {
+    private mutating func advance(_ cursor: inout RetainedCursor) {
         if cursor.node == 0 {
-            return step(&cursor, into: root, depth: 0, &interner)
+            return step(&cursor, into: root, depth: 0)
         }
-        step(&cursor, into: cursor.node, depth: cursor.depth, &interner)
+        step(&cursor, into: cursor.node, depth: cursor.depth)
     }
 
     /// Down from `node` if the filter goes on, else to a sibling, of it or of the nearest parent that has one.
     private mutating func step(
-        _ cursor: inout RetainedCursor, into node: UInt32, depth: Int, _ interner: inout LevelInterner
+        _ cursor: inout RetainedCursor, into node: UInt32, depth: Int
     ) {
         var (node, depth) = (node, depth)
         var child: UInt32 = 0
         switch cursor.filter.part(depth) {
         case .none: break
-        case .all: child = firstVisible(nodes[node].firstChild, depth: depth, interner)
+        case .all: child = firstVisible(nodes[node].firstChild, depth: depth)
         case .exactly(let range):
-            if let level = interner.level(cursor.filter.bytes.span.extracting(range)) {
-                child = self.child(of: node, at: level) ?? 0
-            }
+            let bytes = cursor.filter.bytes.span
+            let (text, _) = LevelText.read(bytes, from: range.lowerBound)
+            child = self.child(of: node, at: text, bytes.extracting(range)) ?? 0
         }
-        if child != 0 { return move(&cursor, to: child, depth: depth + 1, &interner) }
+        if child != 0 { return move(&cursor, to: child, depth: depth + 1) }
         while depth > 0 {
             if case .all = cursor.filter.part(depth - 1) {
-                let sibling = firstVisible(nodes[node].next, depth: depth - 1, interner)
-                if sibling != 0 { return move(&cursor, to: sibling, depth: depth, &interner) }
+                let sibling = firstVisible(nodes[node].next, depth: depth - 1)
+                if sibling != 0 { return move(&cursor, to: sibling, depth: depth) }
             }
             node = nodes[node].parent
             depth -= 1
         }
-        close(&cursor, levels: &interner)
+        close(&cursor)
     }
 
     /// The node or the next sibling that a wildcard may match: at the start not the server's own [MQTT-4.7.2-1].
-    private func firstVisible(_ node: UInt32, depth: Int, _ interner: borrowing LevelInterner) -> UInt32 {
+    private func firstVisible(_ node: UInt32, depth: Int) -> UInt32 {
         var node = node
-        while depth == 0, node != 0, interner.beginsWithDollar(nodes[node].level) { node = nodes[node].next }
+        while depth == 0, node != 0, nodes[node].text.beginsWithDollar(longTexts) { node = nodes[node].next }
         return node
     }
 
     /// Holds the new node before it lets go of the old one.
     private mutating func move(
-        _ cursor: inout RetainedCursor, to node: UInt32, depth: Int, _ interner: inout LevelInterner
+        _ cursor: inout RetainedCursor, to node: UInt32, depth: Int
     ) {
         let left = cursor.node
         if node != 0 { nodes[node].uses += 1 }
         cursor.node = node
         cursor.depth = depth
-        if left != 0 { release(left, &interner) }
+        if left != 0 { release(left) }
     }
 
     // MARK: Nodes
 
     @inline(__always)
-    private static func hash(_ parent: UInt32, _ level: Level) -> UInt32 { mixed(UInt64(parent) << 32 | UInt64(level)) }
-
-    @inline(__always)
-    private func child(of parent: UInt32, at level: Level) -> UInt32? {
-        edges.first(hash: Self.hash(parent, level)) { nodes[$0].parent == parent && nodes[$0].level == level }
+    private func child(of parent: UInt32, at text: LevelText, _ bytes: Span<UInt8>) -> UInt32? {
+        edges.first(hash: text.hash(below: parent)) { candidate in
+            let node = nodes[candidate]
+            return node.parent == parent && longTexts.isSame(node.text, text, bytes)
+        }
     }
 
-    private func find(_ topic: Span<UInt8>, _ interner: borrowing LevelInterner) -> UInt32? {
-        var (node, levels) = (root, Levels(topic))
-        repeat {
-            guard let level = interner.level(topic.extracting(levels.current)), let child = child(of: node, at: level)
-            else { return nil }
+    private func find(_ topic: Span<UInt8>) -> UInt32? {
+        var (node, start) = (root, 0)
+        while true {
+            let (text, end) = LevelText.read(topic, from: start)
+            guard let child = child(of: node, at: text, topic.extracting(start..<end)) else { return nil }
             node = child
-        } while levels.advance(in: topic)
-        return node
+            if end == topic.count { return node }
+            start = end + 1
+        }
     }
 
-    private mutating func make(_ topic: Span<UInt8>, _ interner: inout LevelInterner) -> UInt32 {
-        var (node, levels) = (root, Levels(topic))
-        repeat {
-            let text = topic.extracting(levels.current)
-            if let level = interner.level(text), let child = child(of: node, at: level) {
-                node = child
-                continue
-            }
-            let level = interner.use(text)
-            let last = nodes[node].lastChild
-            let child = nodes.add(Node(parent: node, level: level, previous: last))
-            if last == 0 { nodes[node].firstChild = child } else { nodes[last].next = child }
-            nodes[node].lastChild = child
-            nodes[node].uses += 1
-            edges.insert(child, hash: Self.hash(node, level)) { [nodes] in
-                Self.hash(nodes[$0].parent, nodes[$0].level)
-            }
-            node = child
-        } while levels.advance(in: topic)
-        return node
+    private mutating func make(_ topic: Span<UInt8>) -> UInt32 {
+        var (node, start) = (root, 0)
+        while true {
+            let (text, end) = LevelText.read(topic, from: start)
+            let bytes = topic.extracting(start..<end)
+            node = child(of: node, at: text, bytes) ?? addChild(to: node, at: text, bytes)
+            if end == topic.count { return node }
+            start = end + 1
+        }
+    }
+
+    private mutating func addChild(to parent: UInt32, at text: LevelText, _ bytes: Span<UInt8>) -> UInt32 {
+        let last = nodes[parent].lastChild
+        let number = nodes.add(Node(text: longTexts.keep(text, bytes), parent: parent, previous: last))
+        if last == 0 { nodes[parent].firstChild = number } else { nodes[last].next = number }
+        nodes[parent].lastChild = number
+        nodes[parent].uses += 1
+        edges.insert(number, hash: text.hash(below: parent))
+        return number
     }
 
     /// Gives back one use of a node; one that nothing uses goes, and then its parents.
-    private mutating func release(_ number: UInt32, _ interner: inout LevelInterner) {
+    private mutating func release(_ number: UInt32) {
         var number = number
         nodes[number].uses -= 1
         while number != root, nodes[number].uses == 0 {
@@ -202,10 +203,8 @@ struct RetainedTree: Sendable {
             } else {
                 nodes[node.next].previous = node.previous
             }
-            edges.remove(number, hash: Self.hash(node.parent, node.level)) { [nodes] in
-                Self.hash(nodes[$0].parent, nodes[$0].level)
-            }
-            interner.release(node.level)
+            edges.remove(number, hash: node.text.hash(below: node.parent))
+            longTexts.release(node.text)
             nodes.remove(number)
             nodes[node.parent].uses -= 1
             number = node.parent

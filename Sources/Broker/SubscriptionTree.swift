@@ -3,9 +3,16 @@ import MQTT
 /// All subscriptions, by the levels of their filters. A node stands for the levels up to it; it holds the filters that
 /// end there and those that end there with `#`. Nothing recurses: 65,535 levels cost no stack.
 struct SubscriptionTree: Sendable {
+    /// 48 bytes. A node that holds nothing and has no children goes.
     private struct Node: Sendable {
+        var text = LevelText()
+        var isPlus = false
+        /// Its children are found in `edges`; with one child they are not, for then there is nothing to search.
+        var hasManyChildren = false
         var parent: UInt32 = 0
-        var level: Level = 0
+        /// The only child, besides `plus`.
+        var child: UInt32 = 0
+        var children: UInt32 = 0
         /// The child that stands for `+`.
         var plus: UInt32 = 0
         /// First of the subscriptions whose filter ends here.
@@ -14,8 +21,8 @@ struct SubscriptionTree: Sendable {
         var hash: UInt32 = 0
         /// First of the groups of `$share` at this node.
         var groups: UInt32 = 0
-        /// Children, lists that are not empty, and groups. At 0 the node goes.
-        var uses: UInt32 = 0
+
+        var isUnused: Bool { children == 0 && plus == 0 && exact == 0 && hash == 0 && groups == 0 }
     }
 
     private enum Kind: UInt8 { case exact, hash, shared }
@@ -45,6 +52,7 @@ struct SubscriptionTree: Sendable {
     }
 
     private var nodes = Slab<Node>(placeholder: Node())
+    private var longTexts = LongTexts()
     private var edges = NumberTable()
     private var entries = Slab<Entry>(placeholder: Entry())
     private var groups = Slab<Group>(placeholder: Group())
@@ -52,7 +60,7 @@ struct SubscriptionTree: Sendable {
     private var frontier: [UInt32] = []
     private var following: [UInt32] = []
 
-    init() { root = nodes.add(Node(uses: 1)) }
+    init() { root = nodes.add(Node()) }
 
     /// Subscriptions of all sessions.
     var count: Int { entries.count }
@@ -63,13 +71,12 @@ struct SubscriptionTree: Sendable {
     /// Appends the sessions whose filters match `topic`, each once at its highest QoS [MQTT-3.3.5-1], and one member of
     /// each matching group.
     mutating func match(
-        _ topic: Span<UInt8>, levels interner: borrowing LevelInterner, sessions: inout SessionTable,
-        into receivers: inout [Receiver]
+        _ topic: Span<UInt8>, sessions: inout SessionTable, into receivers: inout [Receiver]
     ) {
         var walk = Walk(first: receivers.count)
         swap(&walk.frontier, &frontier)
         swap(&walk.following, &following)
-        collect(topic, interner, &walk, &sessions, &receivers)
+        collect(topic, &walk, &sessions, &receivers)
         swap(&walk.frontier, &frontier)
         swap(&walk.following, &following)
         for number in walk.groups {
@@ -96,8 +103,7 @@ struct SubscriptionTree: Sendable {
     }
 
     private func collect(
-        _ topic: Span<UInt8>, _ interner: borrowing LevelInterner, _ walk: inout Walk,
-        _ sessions: inout SessionTable, _ receivers: inout [Receiver]
+        _ topic: Span<UInt8>, _ walk: inout Walk, _ sessions: inout SessionTable, _ receivers: inout [Receiver]
     ) {
         walk.frontier.removeAll(keepingCapacity: true)
         walk.frontier.append(root)
@@ -105,7 +111,8 @@ struct SubscriptionTree: Sendable {
         var wildcardsCount = !topic.beginsWithDollar
         var start = 0
         while true {
-            let (level, end) = interner.level(in: topic, from: start)
+            let (text, end) = LevelText.read(topic, from: start)
+            let bytes = topic.extracting(start..<end)
             walk.following.removeAll(keepingCapacity: true)
             for number in walk.frontier {
                 let node = nodes[number]
@@ -114,7 +121,7 @@ struct SubscriptionTree: Sendable {
                     if node.groups != 0 { collectGroups(node, endingWithHash: true, &walk) }
                     if node.plus != 0 { walk.following.append(node.plus) }
                 }
-                if let level, let child = child(of: number, at: level) { walk.following.append(child) }
+                if let child = child(of: number, node, at: text, bytes) { walk.following.append(child) }
             }
             swap(&walk.frontier, &walk.following)
             if walk.frontier.isEmpty { return }
@@ -176,9 +183,9 @@ struct SubscriptionTree: Sendable {
     /// Adds a subscription or replaces its QoS [MQTT-3.8.4-3].
     mutating func insert(
         _ filter: Span<UInt8>, group name: Span<UInt8>?, maximumQoS: QoS, session: SessionNumber,
-        levels interner: inout LevelInterner, sessions: inout SessionTable
+        sessions: inout SessionTable
     ) {
-        let (node, endsWithHash) = makeNode(filter, &interner)
+        let (node, endsWithHash) = makeNode(filter)
         let kind: Kind = name != nil ? .shared : endsWithHash ? .hash : .exact
         let owner = if let name { makeGroup(name, at: node, endsWithHash: endsWithHash) } else { node }
         if let existing = entry(of: session, owner: owner, kind: kind, sessions) {
@@ -192,7 +199,7 @@ struct SubscriptionTree: Sendable {
                 maximumQoS: maximumQoS
             )
         )
-        if head != 0 { entries[head].previous = number } else { nodes[node].uses += 1 }
+        if head != 0 { entries[head].previous = number }
         setList(owner, kind, to: number)
         let chain = sessions[session].subscriptions
         if chain != 0 { entries[chain].previousOfSession = number }
@@ -202,10 +209,9 @@ struct SubscriptionTree: Sendable {
 
     /// Removes the subscription whose filter is the same, character by character [MQTT-3.10.4-1].
     mutating func remove(
-        _ filter: Span<UInt8>, group name: Span<UInt8>?, session: SessionNumber, levels interner: inout LevelInterner,
-        sessions: inout SessionTable
+        _ filter: Span<UInt8>, group name: Span<UInt8>?, session: SessionNumber, sessions: inout SessionTable
     ) {
-        guard let (node, endsWithHash) = findNode(filter, interner) else { return }
+        guard let (node, endsWithHash) = findNode(filter) else { return }
         var owner = node
         if let name {
             guard let group = findGroup(name, at: node, endsWithHash: endsWithHash) else { return }
@@ -213,19 +219,15 @@ struct SubscriptionTree: Sendable {
         }
         let kind: Kind = name != nil ? .shared : endsWithHash ? .hash : .exact
         guard let number = entry(of: session, owner: owner, kind: kind, sessions) else { return }
-        remove(number, &interner, &sessions)
+        remove(number, &sessions)
     }
 
     /// Removes whatever a session subscribed to.
-    mutating func removeAll(
-        of session: SessionNumber, levels interner: inout LevelInterner, sessions: inout SessionTable
-    ) {
-        while sessions[session].subscriptions != 0 { remove(sessions[session].subscriptions, &interner, &sessions) }
+    mutating func removeAll(of session: SessionNumber, sessions: inout SessionTable) {
+        while sessions[session].subscriptions != 0 { remove(sessions[session].subscriptions, &sessions) }
     }
 
-    private mutating func remove(
-        _ number: UInt32, _ interner: inout LevelInterner, _ sessions: inout SessionTable
-    ) {
+    private mutating func remove(_ number: UInt32, _ sessions: inout SessionTable) {
         let entry = entries[number]
         if entry.nextOfSession != 0 { entries[entry.nextOfSession].previousOfSession = entry.previousOfSession }
         if entry.previousOfSession != 0 {
@@ -249,8 +251,7 @@ struct SubscriptionTree: Sendable {
         entries.remove(number)
         guard list(entry.owner, entry.kind) == 0 else { return }
         if entry.kind == .shared { removeGroup(entry.owner) }
-        nodes[node].uses -= 1
-        prune(node, &interner)
+        prune(node)
     }
 
     /// A session's entry in a list: looked for from both ends at once, in the list of the filter and in the chain of
@@ -319,79 +320,90 @@ struct SubscriptionTree: Sendable {
     // MARK: Nodes
 
     @inline(__always)
-    private static func hash(_ parent: UInt32, _ level: Level) -> UInt32 { mixed(UInt64(parent) << 32 | UInt64(level)) }
-
-    @inline(__always)
-    private func child(of parent: UInt32, at level: Level) -> UInt32? {
-        edges.first(hash: Self.hash(parent, level)) { nodes[$0].parent == parent && nodes[$0].level == level }
+    private func child(of number: UInt32, _ parent: Node, at text: LevelText, _ bytes: Span<UInt8>) -> UInt32? {
+        if parent.hasManyChildren {
+            return edges.first(hash: text.hash(below: number)) { candidate in
+                let node = nodes[candidate]
+                return node.parent == number && longTexts.isSame(node.text, text, bytes)
+            }
+        }
+        guard parent.child != 0, longTexts.isSame(nodes[parent.child].text, text, bytes) else { return nil }
+        return parent.child
     }
 
     /// The node where a filter ends, and whether a `#` follows it.
-    private func findNode(
-        _ filter: Span<UInt8>, _ interner: borrowing LevelInterner
-    ) -> (node: UInt32, endsWithHash: Bool)? {
-        var (node, levels) = (root, Levels(filter))
-        repeat {
-            if filter.isLevel("#", at: levels.current) { return (node, true) }
-            if filter.isLevel("+", at: levels.current) {
+    private func findNode(_ filter: Span<UInt8>) -> (node: UInt32, endsWithHash: Bool)? {
+        var (node, start) = (root, 0)
+        while true {
+            let (text, end) = LevelText.read(filter, from: start)
+            if filter.isLevel("#", at: start..<end) { return (node, true) }
+            if filter.isLevel("+", at: start..<end) {
                 guard nodes[node].plus != 0 else { return nil }
                 node = nodes[node].plus
             } else {
-                guard let level = interner.level(filter.extracting(levels.current)),
-                    let child = child(of: node, at: level)
-                else { return nil }
+                guard let child = child(of: node, nodes[node], at: text, filter.extracting(start..<end)) else {
+                    return nil
+                }
                 node = child
             }
-        } while levels.advance(in: filter)
-        return (node, false)
+            if end == filter.count { return (node, false) }
+            start = end + 1
+        }
     }
 
-    private mutating func makeNode(
-        _ filter: Span<UInt8>, _ interner: inout LevelInterner
-    ) -> (node: UInt32, endsWithHash: Bool) {
-        var (node, levels) = (root, Levels(filter))
-        repeat {
-            if filter.isLevel("#", at: levels.current) { return (node, true) }
-            if filter.isLevel("+", at: levels.current) {
-                if nodes[node].plus == 0 {
-                    nodes[node].uses += 1
-                    nodes[node].plus = nodes.add(Node(parent: node))
-                }
+    private mutating func makeNode(_ filter: Span<UInt8>) -> (node: UInt32, endsWithHash: Bool) {
+        var (node, start) = (root, 0)
+        while true {
+            let (text, end) = LevelText.read(filter, from: start)
+            let bytes = filter.extracting(start..<end)
+            if filter.isLevel("#", at: start..<end) { return (node, true) }
+            if filter.isLevel("+", at: start..<end) {
+                if nodes[node].plus == 0 { nodes[node].plus = nodes.add(Node(isPlus: true, parent: node)) }
                 node = nodes[node].plus
-                continue
+            } else {
+                node = child(of: node, nodes[node], at: text, bytes) ?? addChild(to: node, at: text, bytes)
             }
-            let text = filter.extracting(levels.current)
-            if let level = interner.level(text), let child = child(of: node, at: level) {
-                node = child
-                continue
-            }
-            let level = interner.use(text)
-            nodes[node].uses += 1
-            let child = nodes.add(Node(parent: node, level: level))
-            edges.insert(child, hash: Self.hash(node, level)) { [nodes] in
-                Self.hash(nodes[$0].parent, nodes[$0].level)
-            }
-            node = child
-        } while levels.advance(in: filter)
-        return (node, false)
+            if end == filter.count { return (node, false) }
+            start = end + 1
+        }
     }
 
-    /// Removes a node that nothing uses, and then its parents.
-    private mutating func prune(_ number: UInt32, _ interner: inout LevelInterner) {
+    private mutating func addChild(to parent: UInt32, at text: LevelText, _ bytes: Span<UInt8>) -> UInt32 {
+        let number = nodes.add(Node(text: longTexts.keep(text, bytes), parent: parent))
+        nodes[parent].children += 1
+        if nodes[parent].children == 1, !nodes[parent].hasManyChildren {
+            nodes[parent].child = number
+            return number
+        }
+        let only = nodes[parent].child
+        if only != 0 {  // With the second child searching begins.
+            edges.insert(only, hash: nodes[only].text.hash(below: parent))
+            nodes[parent].child = 0
+            nodes[parent].hasManyChildren = true
+        }
+        edges.insert(number, hash: text.hash(below: parent))
+        return number
+    }
+
+    /// Removes a node that holds nothing, and then its parents.
+    private mutating func prune(_ number: UInt32) {
         var number = number
-        while number != root, nodes[number].uses == 0 {
-            let node = nodes[number]
-            if node.level == 0 {
-                nodes[node.parent].plus = 0
+        while number != root, nodes[number].isUnused {
+            let (node, parent) = (nodes[number], nodes[number].parent)
+            if node.isPlus {
+                nodes[parent].plus = 0
             } else {
-                edges.remove(number, hash: Self.hash(node.parent, node.level)) { [nodes] in
-                    Self.hash(nodes[$0].parent, nodes[$0].level)
+                if nodes[parent].hasManyChildren {
+                    edges.remove(number, hash: node.text.hash(below: parent))
+                } else {
+                    nodes[parent].child = 0
                 }
-                interner.release(node.level)
+                nodes[parent].children -= 1
+                if nodes[parent].children == 0 { nodes[parent].hasManyChildren = false }
+                longTexts.release(node.text)
             }
             nodes.remove(number)
-            nodes[node.parent].uses -= 1
-            number = node.parent
+            number = parent
         }
     }
 }

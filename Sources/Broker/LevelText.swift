@@ -1,0 +1,109 @@
+import MQTT
+
+/// A topic level's text as nodes keep it and as it is looked for: bytes count, nothing is normalised [MQTT-4.7.3-4].
+/// A short text lies in two words, so that comparing it touches no other memory.
+struct LevelText: Sendable, Equatable {
+    static let shortBytes = 16
+
+    /// The first eight bytes; of a long text a hash of all.
+    private(set) var head: UInt64 = 0
+    /// The next eight; of a long text the number that `LongTexts` gave it.
+    fileprivate(set) var tail: UInt64 = 0
+    private(set) var count: UInt16 = 0
+
+    /// Reads the level that begins at `start` and returns where it ends.
+    @inline(__always)
+    static func read(_ topic: Span<UInt8>, from start: Int) -> (text: LevelText, end: Int) {
+        var (text, end) = (LevelText(), start)
+        while end < topic.count, topic[end] != UInt8(ascii: "/") {
+            if end - start < 8 {
+                text.head = text.head << 8 | UInt64(topic[end])
+            } else if end - start < Self.shortBytes {
+                text.tail = text.tail << 8 | UInt64(topic[end])
+            } else {  // FNV-1a of what doesn't fit.
+                text.head = (text.head ^ UInt64(topic[end])) &* 0x100_0000_01B3
+            }
+            end += 1
+        }
+        text.count = UInt16(end - start)  // A topic has at most 65,535 bytes.
+        if !text.isShort { text.head ^= text.tail }
+        return (text, end)
+    }
+
+    @inline(__always)
+    var isShort: Bool { count <= Self.shortBytes }
+
+    /// A hash of the text as a child of `parent`. A long text is hashed without its number.
+    @inline(__always)
+    func hash(below parent: UInt32) -> UInt32 {
+        var words = head &* 0x9E37_79B9_7F4A_7C15
+        if isShort { words ^= tail &* 0xC2B2_AE3D_27D4_EB4F }
+        return mixed(words ^ UInt64(parent) << 32 ^ UInt64(count))
+    }
+
+    /// Whether the text begins with `$`. Only asked of short texts and of those that are kept with their bytes.
+    func beginsWithDollar(_ longTexts: borrowing LongTexts) -> Bool {
+        guard count > 0 else { return false }
+        guard isShort else { return longTexts.firstByte(of: self) == UInt8(ascii: "$") }
+        return head >> UInt64(8 * (min(Int(count), 8) - 1)) == UInt64(UInt8(ascii: "$"))
+    }
+}
+
+/// The bytes of the few levels that are too long for a node.
+struct LongTexts: Sendable {
+    private var texts = Slab<[UInt8]>(placeholder: [])
+
+    /// Gives a text that will be kept its number, if it needs one.
+    mutating func keep(_ text: LevelText, _ bytes: Span<UInt8>) -> LevelText {
+        guard !text.isShort else { return text }
+        var kept = text
+        kept.tail = UInt64(texts.add(bytes.copied()))
+        return kept
+    }
+
+    mutating func release(_ text: LevelText) {
+        if !text.isShort { texts.remove(UInt32(text.tail)) }
+    }
+
+    /// Whether a kept text and one that is looked for, whose bytes these are, are the same.
+    @inline(__always)
+    func isSame(_ kept: LevelText, _ text: LevelText, _ bytes: Span<UInt8>) -> Bool {
+        guard kept.head == text.head, kept.count == text.count else { return false }
+        if text.isShort { return kept.tail == text.tail }
+        let keptBytes = texts[UInt32(kept.tail)]
+        return bytes.isEqual(to: keptBytes.span)
+    }
+
+    func firstByte(of kept: LevelText) -> UInt8 { texts[UInt32(kept.tail)][0] }
+}
+
+/// The levels of a topic or filter, one after the other, as ranges of its bytes.
+struct Levels {
+    private(set) var current: Range<Int>
+
+    @inline(__always)
+    init(_ topic: Span<UInt8>, from start: Int = 0) { current = start..<Self.end(of: start, in: topic) }
+
+    /// Steps to the next level; false when there is none.
+    @inline(__always)
+    mutating func advance(in topic: Span<UInt8>) -> Bool {
+        guard current.upperBound < topic.count else { return false }
+        let start = current.upperBound + 1
+        current = start..<Self.end(of: start, in: topic)
+        return true
+    }
+
+    @inline(__always)
+    private static func end(of start: Int, in topic: Span<UInt8>) -> Int {
+        var end = start
+        while end < topic.count, topic[end] != UInt8(ascii: "/") { end += 1 }
+        return end
+    }
+}
+
+extension Span where Element == UInt8 {
+    @inline(__always)
+    func isLevel(_ character: Unicode.Scalar, at range: Range<Int>) -> Bool {
+        range.count == 1 && self[range.lowerBound] == UInt8(ascii: character)
+    }
+}

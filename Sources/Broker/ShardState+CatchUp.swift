@@ -1,0 +1,96 @@
+import DequeModule
+import Locks
+import MQTT
+
+/// What a session still has to get, step by step, so that nobody else waits for it.
+extension ShardState {
+    /// The connection's output has reached its bound, or is below it again.
+    package mutating func setFull(_ number: ConnectionNumber, _ isFull: Bool, into outbox: inout Outbox) {
+        guard connections[Int(number)].phase == .connected else { return }
+        connections[Int(number)].isFull = isFull
+        if isFull {
+            guard !connections[Int(number)].isNamedSlow else { return }
+            connections[Int(number)].isNamedSlow = true
+            outbox.note(.slowReader(number, client: sessions[connections[Int(number)].slot].client))
+        } else {
+            catchUp(number, into: &outbox)
+        }
+    }
+
+    /// Whether `work` has something to do.
+    package var hasWork: Bool { !catchingUp.isEmpty }
+
+    /// One more step for each connection that is catching up.
+    package mutating func work(into outbox: inout Outbox) {
+        var numbers: [ConnectionNumber] = []
+        swap(&numbers, &catchingUp)
+        for number in numbers {
+            connections[Int(number)].isCatchingUp = false
+            if connections[Int(number)].phase == .connected { catchUp(number, into: &outbox) }
+        }
+    }
+
+    /// Sends what waits for a session: what is to be re-sent, its queue, what is retained for its new subscriptions. At
+    /// most one step of it; the rest comes with `work`.
+    mutating func catchUp(_ number: ConnectionNumber, into outbox: inout Outbox) {
+        let slot = connections[Int(number)].slot
+        guard !connections[Int(number)].isFull else { return }
+        var budget = Limits.messagesPerStep
+        while budget > 0, let (item, isDuplicate) = sessions[slot].outgoing.next(limits) {
+            send(item, isDuplicate: isDuplicate, to: number, into: &outbox)
+            budget -= 1
+        }
+        if sessions[slot].outgoing.waiting == 0 { sessions[slot].isNamedFull = false }
+        var slices = Limits.slicesPerStep
+        while budget > 0, slices > 0, !sessions[slot].cursors.isEmpty, sessions[slot].outgoing.hasRoom(limits) {
+            budget -= readRetained(slot, number, limit: budget, into: &outbox)
+            slices -= 1
+        }
+        let hasMore =
+            budget == 0 || (slices == 0 && !sessions[slot].cursors.isEmpty && sessions[slot].outgoing.hasRoom(limits))
+        if hasMore, !connections[Int(number)].isCatchingUp {
+            connections[Int(number)].isCatchingUp = true
+            catchingUp.append(number)
+        }
+    }
+
+    mutating func send(
+        _ item: OutgoingMessages.Item, isDuplicate: Bool, to number: ConnectionNumber, into outbox: inout Outbox
+    ) {
+        guard let message = item.message else {  // After PUBREC never the message again [MQTT-4.3.3-1].
+            return outbox.acknowledge(number, Acknowledgement(.publishRelease, item.packetIdentifier))
+        }
+        countPublish(bytes: message.bytes.count)
+        outbox.publish(
+            outbox.add(message), to: number, qos: item.qos, packetIdentifier: item.packetIdentifier,
+            isDuplicate: isDuplicate && item.qos != .atMostOnce, isRetained: item.isRetained
+        )
+    }
+
+    /// One slice of the retained messages for the oldest of the session's new subscriptions [MQTT-3.3.1-6]. Returns how
+    /// many there were.
+    mutating func readRetained(
+        _ slot: Int, _ number: ConnectionNumber, limit: Int, into outbox: inout Outbox
+    ) -> Int {
+        var found: [RetainedMessage] = []
+        var cursor = sessions[slot].cursors.removeFirst()
+        directory.withLock { $0.readRetained(&cursor, steps: Limits.nodesPerSlice, limit: limit, into: &found) }
+        if !cursor.isFinished { sessions[slot].cursors.prepend(cursor) }
+        for retained in found {
+            let qos = min(retained.qos, cursor.maximumQoS)
+            if qos == .atMostOnce {
+                countPublish(bytes: retained.message.bytes.count)
+                outbox.publish(
+                    outbox.add(retained.message), to: number, qos: qos, packetIdentifier: 0, isDuplicate: false,
+                    isRetained: true
+                )
+                continue
+            }
+            queue(retained.message, qos: qos, isRetained: true, for: slot, into: &outbox)
+            if let (item, isDuplicate) = sessions[slot].outgoing.next(limits) {
+                send(item, isDuplicate: isDuplicate, to: number, into: &outbox)
+            }
+        }
+        return found.count
+    }
+}

@@ -1,0 +1,182 @@
+import Locks
+package import MQTT
+
+/// PUBLISH (3.3) on its way from a client to all sessions that want it.
+extension ShardState {
+    @inline(__always)
+    mutating func publish(
+        _ header: FixedHeader, _ body: Span<UInt8>, from number: ConnectionNumber, into outbox: inout Outbox
+    ) throws(MalformedPacket) {
+        let publish = try Publish(header, body)
+        counters.publishesReceived += 1
+        counters.publishBytesReceived += UInt64(publish.payload.count)
+        let topic = body.extracting(publish.topic)
+        let isWelcome = isWelcome(topic, payloadBytes: publish.payload.count)
+        switch publish.qos {
+        case .atMostOnce:
+            if isWelcome { route(publish, topic, body.extracting(publish.payload), into: &outbox) }
+        case .atLeastOnce:
+            if isWelcome { route(publish, topic, body.extracting(publish.payload), into: &outbox) }
+            acknowledge(number, .publishAcknowledgement, publish.packetIdentifier, &outbox)  // [MQTT-4.3.2-2]
+        case .exactlyOnce:
+            // Routed when it first comes; until PUBREL the identifier says that it has been [MQTT-4.3.3-2].
+            let isFirst = sessions[connections[Int(number)].slot].incoming.insert(publish.packetIdentifier)
+            if isFirst && isWelcome { route(publish, topic, body.extracting(publish.payload), into: &outbox) }
+            acknowledge(number, .publishReceived, publish.packetIdentifier, &outbox)
+        }
+    }
+
+    /// Whether a client's message is taken. One that is not is acknowledged and dropped [MQTT-3.3.5-2].
+    mutating func isWelcome(_ topic: Span<UInt8>, payloadBytes: Int) -> Bool {
+        if topic.isServersOwn {
+            counters.publishesDenied += 1
+            return false
+        }
+        if limits.payloadBytes > 0, payloadBytes > limits.payloadBytes {
+            counters.publishesDropped += 1
+            return false
+        }
+        return true
+    }
+
+    /// Hands a message to all who subscribed.
+    @inline(__always)
+    mutating func route(
+        _ publish: Publish, _ topic: Span<UInt8>, _ payload: Span<UInt8>, into outbox: inout Outbox
+    ) {
+        if publish.isRetained {
+            let message = ApplicationMessage(topic: topic, payload: payload)
+            return store(message, qos: publish.qos, into: &outbox)
+        }
+        receivers.removeAll(keepingCapacity: true)
+        directory.withLock { $0.match(topic, into: &receivers) }
+        guard !receivers.isEmpty else { return }
+        deliver(outbox.add(topic: topic, payload: payload), qos: publish.qos, into: &outbox)
+    }
+
+    /// The same for a message that no packet brought: a will, or the server's own.
+    package mutating func route(
+        _ message: ApplicationMessage, qos: QoS, isRetained: Bool, into outbox: inout Outbox
+    ) {
+        if isRetained { return store(message, qos: qos, into: &outbox) }
+        receivers.removeAll(keepingCapacity: true)
+        directory.withLock { $0.match(message.bytes.span.extracting(message.topicRange), into: &receivers) }
+        deliver(outbox.add(message), qos: qos, into: &outbox)
+    }
+
+    mutating func store(_ message: ApplicationMessage, qos: QoS, into outbox: inout Outbox) {
+        receivers.removeAll(keepingCapacity: true)
+        directory.withLock { $0.retain(message, qos: qos, into: &receivers) }
+        if !receivers.isEmpty { deliver(outbox.add(message), qos: qos, into: &outbox) }
+    }
+
+    /// Gives the outbox's message to all `receivers`: here, or by mail to their shards. RETAIN is 0, whatever it was
+    /// [MQTT-3.3.1-9].
+    @inline(__always)
+    mutating func deliver(_ message: Int, qos: QoS, into outbox: inout Outbox) {
+        var place: (shard: Int, index: Int?) = (-1, nil)
+        var places: [Int?] = []
+        for index in receivers.indices {
+            let receiver = receivers[index]
+            let home = shards == 1 ? shard : Int(receiver.session.number) % shards
+            if home == shard {
+                deliver(message, qos: min(qos, receiver.maximumQoS), to: receiver.session, into: &outbox)
+                continue
+            }
+            let delivered = min(qos, receiver.maximumQoS)
+            if mailboxIsFull[home] {
+                if delivered == .atMostOnce {
+                    counters.publishesDropped += 1
+                    continue
+                }
+                outbox.holdPublisher()
+            }
+            if place.shard != home {  // Most often one other shard; with more, where the message is in each one's mail.
+                if place.shard >= 0 {
+                    if places.isEmpty { places = Array(repeating: nil, count: shards) }
+                    places[place.shard] = place.index
+                }
+                place = (home, places.isEmpty ? nil : places[home])
+            }
+            outbox.forward(message, qos: delivered, to: receiver, on: home, at: &place.index)
+        }
+    }
+
+    /// Mail from another shard, in the order in which it was sent.
+    package mutating func deliver(_ mail: borrowing Mail, into outbox: inout Outbox) {
+        var (latest, index) = (UInt32.max, 0)
+        for item in mail.items {
+            if item.message != latest {
+                latest = item.message
+                index = outbox.add(Int(item.message), of: mail.messages)
+            }
+            deliver(index, qos: item.qos, to: item.receiver.session, into: &outbox)
+        }
+    }
+
+    @inline(__always)
+    mutating func deliver(
+        _ message: Int, qos: QoS, to reference: SessionReference, into outbox: inout Outbox
+    ) {
+        let slot = slot(of: reference.number)
+        guard slot < sessions.count, sessions[slot].reference == reference else { return }
+        let connection = sessions[slot].connection
+        if qos == .atMostOnce {
+            if connection == Session.noConnection {
+                if limits.queuesAtMostOnce { queue(outbox.shared(message), qos: qos, for: slot, into: &outbox) }
+                return
+            }
+            guard !connections[Int(connection)].isFull else {
+                counters.publishesDropped += 1
+                return
+            }
+            countPublish(bytes: outbox.messages.byteCount(of: message))
+            return outbox.publish(
+                message, to: connection, qos: qos, packetIdentifier: 0, isDuplicate: false, isRetained: false
+            )
+        }
+        let canGo =
+            connection != Session.noConnection && !connections[Int(connection)].isFull
+            && sessions[slot].outgoing.hasRoom(limits)
+        queue(outbox.shared(message), qos: qos, for: slot, into: &outbox)
+        guard canGo, let (item, _) = sessions[slot].outgoing.next(limits) else { return }
+        countPublish(bytes: outbox.messages.byteCount(of: message))
+        outbox.publish(
+            message, to: connection, qos: qos, packetIdentifier: item.packetIdentifier, isDuplicate: false,
+            isRetained: false
+        )
+    }
+
+    mutating func queue(
+        _ message: ApplicationMessage, qos: QoS, isRetained: Bool = false, for slot: Int, into outbox: inout Outbox
+    ) {
+        switch sessions[slot].outgoing.append(message, qos: qos, isRetained: isRetained, limits: limits) {
+        case .waits: break
+        case .isDropped:
+            counters.publishesDropped += 1
+            if !sessions[slot].isNamedFull {
+                sessions[slot].isNamedFull = true
+                outbox.note(.queueFull(client: sessions[slot].client))
+            }
+        }
+    }
+
+    @inline(__always)
+    mutating func countPublish(bytes: Int) {
+        counters.publishesSent += 1
+        counters.publishBytesSent += UInt64(bytes)
+    }
+}
+
+private let serversOwnTrees = [Array("$SYS".utf8), Array("$CONTROL".utf8)]
+
+extension Span where Element == UInt8 {
+    /// Whether only the server writes to this topic: clients don't talk to each other there (4.7.2).
+    fileprivate var isServersOwn: Bool {
+        guard beginsWithDollar else { return false }
+        return serversOwnTrees.contains { tree in
+            count >= tree.count && extracting(0..<tree.count).isEqual(to: tree.span)
+                && (count == tree.count || self[tree.count] == UInt8(ascii: "/"))
+        }
+    }
+}

@@ -1,0 +1,59 @@
+import DequeModule
+import Locks
+import MQTT
+
+/// SUBSCRIBE and UNSUBSCRIBE (3.8, 3.10).
+extension ShardState {
+    mutating func subscribe(
+        _ subscribe: Subscribe, _ body: Span<UInt8>, _ number: ConnectionNumber, _ outbox: inout Outbox
+    ) {
+        let slot = connections[Int(number)].slot
+        let reference = sessions[slot].reference
+        var codes: [SubscribeReturnCode] = []
+        codes.reserveCapacity(subscribe.requests.count)
+        for request in subscribe.requests {  // [MQTT-3.8.4-4]
+            let filter = body.extracting(request.filter)
+            let cursor = directory.withLock { $0.subscribe(reference, to: filter, at: request.maximumQoS) }
+            if let cursor { startReading(cursor, slot) }
+            codes.append(.granted(request.maximumQoS))
+        }
+        let acknowledgement = SubscribeAcknowledgement(
+            packetIdentifier: subscribe.packetIdentifier, returnCodes: codes
+        )
+        outbox.acknowledgeSubscribe(number, acknowledgement)
+        catchUp(number, into: &outbox)
+    }
+
+    mutating func unsubscribe(
+        _ unsubscribe: Unsubscribe, _ body: Span<UInt8>, _ number: ConnectionNumber, _ outbox: inout Outbox
+    ) {
+        let slot = connections[Int(number)].slot
+        let reference = sessions[slot].reference
+        for range in unsubscribe.filters {
+            let filter = body.extracting(range)
+            directory.withLock { $0.unsubscribe(reference, from: filter) }
+            stopReading(filter, slot)
+        }
+        acknowledge(number, .unsubscribeAcknowledgement, unsubscribe.packetIdentifier, &outbox)  // [MQTT-3.10.4-5]
+    }
+
+    /// A repeated SUBSCRIBE begins to read what is retained anew [MQTT-3.8.4-3].
+    mutating func startReading(_ cursor: RetainedCursor, _ slot: Int) {
+        stopReading(cursor.filter.bytes.span, slot)
+        sessions[slot].cursors.append(cursor)
+    }
+
+    mutating func stopReading(_ filter: Span<UInt8>, _ slot: Int) {
+        for index in sessions[slot].cursors.indices {
+            let known = sessions[slot].cursors[index].filter.bytes
+            guard filter.isEqual(to: known.span) else { continue }
+            var cursor = sessions[slot].cursors.remove(at: index)
+            return directory.withLock { $0.close(&cursor) }
+        }
+    }
+
+    mutating func closeCursors(_ slot: Int) {
+        for var cursor in sessions[slot].cursors { directory.withLock { $0.close(&cursor) } }
+        sessions[slot].cursors = []
+    }
+}
