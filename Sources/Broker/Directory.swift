@@ -3,11 +3,16 @@ package import MQTT
 /// What all shards share: who subscribes to what, what is retained, and where each session lives. A plain value; the
 /// shards share one behind a lock and hold it for one question at a time.
 package struct Directory: Sendable {
-    private var subscriptions = SubscriptionTree()
-    private var retained = RetainedTree()
+    private var subscriptions: SubscriptionTree
+    private var retained: RetainedTree
     private var sessions: SessionTable
 
-    package init(shards: Int) { sessions = SessionTable(shards: shards) }
+    /// `seed` keeps clients from choosing topics that hash alike; a simulation passes a number of its own.
+    package init(shards: Int, seed: UInt64) {
+        subscriptions = SubscriptionTree(seed: seed)
+        retained = RetainedTree(seed: seed)
+        sessions = SessionTable(shards: shards)
+    }
 
     /// The answer to "where does this client's session live?".
     package enum Home: Equatable, Sendable {
@@ -44,16 +49,16 @@ package struct Directory: Sendable {
         sessions.setConnected(session.number, isConnected)
     }
 
-    /// Forgets a session with all its subscriptions.
-    package mutating func remove(_ session: SessionReference) {
-        precondition(sessions[session.number].incarnation == session.incarnation, "a session that is gone already")
-        subscriptions.removeAll(of: session.number, sessions: &sessions)
-        sessions.remove(session.number)
+    /// Drops some of a session's subscriptions; true while there are more.
+    package mutating func removeSubscriptions(of session: SessionReference, atMost limit: Int) -> Bool {
+        subscriptions.remove(of: session.number, atMost: limit, sessions: &sessions)
     }
 
-    /// Drops the subscriptions of a session that begins anew under its old reference.
-    package mutating func removeSubscriptions(of session: SessionReference) {
-        subscriptions.removeAll(of: session.number, sessions: &sessions)
+    /// Forgets a session, whose subscriptions are gone.
+    package mutating func remove(_ session: SessionReference) {
+        precondition(sessions[session.number].incarnation == session.incarnation, "a session that is gone already")
+        precondition(sessions[session.number].subscriptions == 0, "a session that would leave subscriptions behind")
+        sessions.remove(session.number)
     }
 
     // MARK: Messages
@@ -131,6 +136,4 @@ package struct Directory: Sendable {
     package var subscriptionCount: Int { subscriptions.count }
     package var sharedSubscriptionCount: Int { subscriptions.sharedCount }
     package var retainedCount: Int { retained.count }
-    /// Sessions of each shard.
-    package var sessionCounts: [Int] { sessions.counts }
 }

@@ -35,10 +35,9 @@ struct LevelText: Sendable, Equatable {
 
     /// A hash of the text as a child of `parent`. A long text is hashed without its number.
     @inline(__always)
-    func hash(below parent: UInt32) -> UInt32 {
-        var words = head &* 0x9E37_79B9_7F4A_7C15
-        if isShort { words ^= tail &* 0xC2B2_AE3D_27D4_EB4F }
-        return mixed(words ^ UInt64(parent) << 32 ^ UInt64(count))
+    func hash(below parent: UInt32, seed: UInt64) -> UInt32 {
+        let words = (head ^ seed).multipliedFullWidth(by: (isShort ? tail : 0) ^ 0x9E37_79B9_7F4A_7C15)
+        return mixed(words.high ^ words.low ^ UInt64(parent) << 32 ^ UInt64(count))
     }
 
     /// Whether the text begins with `$`. Only asked of short texts and of those that are kept with their bytes.

@@ -65,7 +65,6 @@ package struct Counters: Sendable, Equatable {
     package var publishesDropped: UInt64 = 0
     /// Messages that their publisher had no right to publish.
     package var publishesDenied: UInt64 = 0
-    package var connectionsAccepted: UInt64 = 0
     package var connections: Int = 0
 
     package init() {}
@@ -82,7 +81,6 @@ package struct Counters: Sendable, Equatable {
         sum.publishBytesSent += right.publishBytesSent
         sum.publishesDropped += right.publishesDropped
         sum.publishesDenied += right.publishesDenied
-        sum.connectionsAccepted += right.connectionsAccepted
         sum.connections += right.connections
         return sum
     }

@@ -84,9 +84,13 @@ func mixed(_ value: UInt64) -> UInt32 {
 struct Slab<Element: Sendable>: Sendable {
     private(set) var elements: [Element]
     private var free: [UInt32] = []
+    private let permanent: Int
 
-    /// `placeholder` stands where nothing is kept.
-    init(placeholder: Element) { elements = [placeholder] }
+    /// `placeholder` stands where nothing is kept; the first `permanent` elements are never removed.
+    init(placeholder: Element, permanent: Int = 0) {
+        elements = [placeholder]
+        self.permanent = permanent
+    }
 
     var count: Int { elements.count - 1 - free.count }
 
@@ -107,8 +111,8 @@ struct Slab<Element: Sendable>: Sendable {
     mutating func remove(_ number: UInt32) {
         elements[Int(number)] = elements[0]
         free.append(number)
-        if count == 0 {  // Gives back what a peak took.
-            elements = [elements[0]]
+        if count == permanent {  // Gives back what a peak took.
+            elements = Array(elements[...permanent])
             free = []
         }
     }

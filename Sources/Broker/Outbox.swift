@@ -119,6 +119,12 @@ package struct MessageBatch: Sendable {
 
     package func byteCount(of index: Int) -> Int { places[index].count }
 
+    /// Bytes of the message's payload.
+    @inline(__always)
+    func payloadCount(of index: Int) -> Int {
+        withBytes(of: index) { $0.count - 2 - (Int($0[0]) << 8 | Int($0[1])) }
+    }
+
     /// The message as a value that can be kept, made once.
     package mutating func shared(_ index: Int) -> ApplicationMessage {
         if let shared = places[index].shared { return shared }
@@ -182,8 +188,6 @@ package struct Outbox: ~Copyable {
         if !subscribeAcknowledgements.isEmpty { subscribeAcknowledgements.removeAll(keepingCapacity: true) }
         if !events.isEmpty { events.removeAll(keepingCapacity: true) }
     }
-
-    package var isEmpty: Bool { records.isEmpty && events.isEmpty }
 
     package mutating func takeMail(for shard: Int) -> Mail {
         var taken = Mail()

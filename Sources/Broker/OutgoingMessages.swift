@@ -38,11 +38,10 @@ struct OutgoingMessages: Sendable {
     private var most: Int32 = 0
 
     var waiting: Int { items.count - Int(sent) }
-    var isEmpty: Bool { items.isEmpty }
 
     /// Puts a message behind all others, if the limits let it.
     mutating func append(_ message: ApplicationMessage, qos: QoS, isRetained: Bool, limits: Limits) -> Admission {
-        let bytes = message.bytes.count
+        let bytes = message.payloadCount
         if limits.queuedMessages > 0, waiting >= limits.queuedMessages { return .isDropped }
         if limits.queuedBytes > 0, waiting > 0, waitingBytes + bytes > limits.queuedBytes { return .isDropped }
         items.append(Item(message: message, qos: qos, isRetained: isRetained))
@@ -55,6 +54,11 @@ struct OutgoingMessages: Sendable {
     func hasRoom(_ limits: Limits) -> Bool {
         guard resent == sent, waiting == 0 else { return false }
         return windowIsOpen(limits, bytes: 0)
+    }
+
+    /// How many messages can surely go out at once; at least one, once `hasRoom`.
+    func room(_ limits: Limits) -> Int {
+        limits.inFlightBytes > 0 ? 1 : max(limits.inFlightCeiling - Int(inFlight), 1)
     }
 
     private func windowIsOpen(_ limits: Limits, bytes: Int) -> Bool {
@@ -77,7 +81,7 @@ struct OutgoingMessages: Sendable {
         }
         guard waiting > 0 else { return nil }
         let index = Int(sent)
-        let bytes = items[index].message?.bytes.count ?? 0
+        let bytes = items[index].message?.payloadCount ?? 0
         if items[index].qos == .atMostOnce {
             var item = items[index]
             waitingBytes -= bytes
@@ -113,7 +117,7 @@ struct OutgoingMessages: Sendable {
     mutating func received(_ identifier: PacketIdentifier) -> Bool {
         guard let index = index(of: identifier), items[index].qos == .exactlyOnce else { return false }
         if items[index].state == .published {
-            inFlightBytes -= items[index].message?.bytes.count ?? 0
+            inFlightBytes -= items[index].message?.payloadCount ?? 0
             items[index].message = nil
             items[index].state = .released
         }
@@ -131,7 +135,7 @@ struct OutgoingMessages: Sendable {
     mutating func rewind() { resent = 0 }
 
     private mutating func finish(_ index: Int) {
-        inFlightBytes -= items[index].message?.bytes.count ?? 0
+        inFlightBytes -= items[index].message?.payloadCount ?? 0
         items[index].message = nil
         items[index].state = .done
         inFlight -= 1

@@ -25,14 +25,18 @@ struct RetainedTree: Sendable {
 
     private static let empty = RetainedMessage()
 
-    private var nodes = Slab<Node>(placeholder: Node())
+    private var nodes = Slab<Node>(placeholder: Node(), permanent: 1)
     private var longTexts = LongTexts()
     private var edges = NumberTable()
     private var messages = Slab<RetainedMessage>(placeholder: RetainedTree.empty)
     private let root: UInt32
+    private let seed: UInt64
     private(set) var sequence: UInt64 = 0
 
-    init() { root = nodes.add(Node(uses: 1)) }
+    init(seed: UInt64) {
+        self.seed = seed
+        root = nodes.add(Node(uses: 1))
+    }
 
     var count: Int { messages.count }
 
@@ -72,7 +76,8 @@ struct RetainedTree: Sendable {
             guard !cursor.isFinished, found.count < full else { return }
             advance(&cursor)
             let here = nodes[cursor.node]
-            if cursor.isMatch, here.message != 0, messages[here.message].sequence <= cursor.sequence {
+            if cursor.isMatch, here.message != 0, !isHidden(cursor), messages[here.message].sequence <= cursor.sequence
+            {
                 found.append(messages[here.message])
             }
         }
@@ -95,21 +100,26 @@ struct RetainedTree: Sendable {
 
     /// The next node in the order of the tree (parents before children) that the filter can match.
     private mutating func advance(_ cursor: inout RetainedCursor) {
-        if cursor.node == 0 {
-            return step(&cursor, into: root, depth: 0)
-        }
-        step(&cursor, into: cursor.node, depth: cursor.depth)
+        if cursor.node == 0 { return step(&cursor, from: root, depth: 0) }
+        step(&cursor, from: cursor.node, depth: cursor.depth)
+    }
+
+    /// Whether a cursor stands on one of the server's own trees, which a wildcard at the start doesn't match
+    /// [MQTT-4.7.2-1]. It passes them like any other node, so that many of them don't make one step long.
+    private func isHidden(_ cursor: RetainedCursor) -> Bool {
+        guard cursor.depth == 1, case .all = cursor.filter.part(0) else { return false }
+        return nodes[cursor.node].text.beginsWithDollar(longTexts)
     }
 
     /// Down from `node` if the filter goes on, else to a sibling, of it or of the nearest parent that has one.
     private mutating func step(
-        _ cursor: inout RetainedCursor, into node: UInt32, depth: Int
+        _ cursor: inout RetainedCursor, from node: UInt32, depth: Int
     ) {
         var (node, depth) = (node, depth)
         var child: UInt32 = 0
         switch cursor.filter.part(depth) {
         case .none: break
-        case .all: child = firstVisible(nodes[node].firstChild, depth: depth)
+        case .all: child = isHidden(cursor) ? 0 : nodes[node].firstChild
         case .exactly(let range):
             let bytes = cursor.filter.bytes.span
             let (text, _) = LevelText.read(bytes, from: range.lowerBound)
@@ -118,20 +128,13 @@ struct RetainedTree: Sendable {
         if child != 0 { return move(&cursor, to: child, depth: depth + 1) }
         while depth > 0 {
             if case .all = cursor.filter.part(depth - 1) {
-                let sibling = firstVisible(nodes[node].next, depth: depth - 1)
+                let sibling = nodes[node].next
                 if sibling != 0 { return move(&cursor, to: sibling, depth: depth) }
             }
             node = nodes[node].parent
             depth -= 1
         }
         close(&cursor)
-    }
-
-    /// The node or the next sibling that a wildcard may match: at the start not the server's own [MQTT-4.7.2-1].
-    private func firstVisible(_ node: UInt32, depth: Int) -> UInt32 {
-        var node = node
-        while depth == 0, node != 0, nodes[node].text.beginsWithDollar(longTexts) { node = nodes[node].next }
-        return node
     }
 
     /// Holds the new node before it lets go of the old one.
@@ -149,7 +152,7 @@ struct RetainedTree: Sendable {
 
     @inline(__always)
     private func child(of parent: UInt32, at text: LevelText, _ bytes: Span<UInt8>) -> UInt32? {
-        edges.first(hash: text.hash(below: parent)) { candidate in
+        edges.first(hash: text.hash(below: parent, seed: seed)) { candidate in
             let node = nodes[candidate]
             return node.parent == parent && longTexts.isSame(node.text, text, bytes)
         }
@@ -183,7 +186,7 @@ struct RetainedTree: Sendable {
         if last == 0 { nodes[parent].firstChild = number } else { nodes[last].next = number }
         nodes[parent].lastChild = number
         nodes[parent].uses += 1
-        edges.insert(number, hash: text.hash(below: parent))
+        edges.insert(number, hash: text.hash(below: parent, seed: seed))
         return number
     }
 
@@ -203,7 +206,7 @@ struct RetainedTree: Sendable {
             } else {
                 nodes[node.next].previous = node.previous
             }
-            edges.remove(number, hash: node.text.hash(below: node.parent))
+            edges.remove(number, hash: node.text.hash(below: node.parent, seed: seed))
             longTexts.release(node.text)
             nodes.remove(number)
             nodes[node.parent].uses -= 1

@@ -30,10 +30,6 @@ package struct SessionReference: Hashable, Sendable {
 package struct Receiver: Equatable, Sendable {
     package let session: SessionReference
     package var maximumQoS: QoS
-    /// Chosen out of a group of `$share`.
-    package var isShared = false
-    /// The message is retained and comes because of a new subscription [MQTT-3.3.1-8].
-    package var isRetained = false
 }
 
 /// All sessions of all shards, as the trees need them.

@@ -43,7 +43,8 @@ extension ShardState {
         if sessions[slot].outgoing.waiting == 0 { sessions[slot].isNamedFull = false }
         var slices = Limits.slicesPerStep
         while budget > 0, slices > 0, !sessions[slot].cursors.isEmpty, sessions[slot].outgoing.hasRoom(limits) {
-            budget -= readRetained(slot, number, limit: budget, into: &outbox)
+            let limit = min(budget, sessions[slot].outgoing.room(limits))
+            budget -= readRetained(slot, number, limit: limit, into: &outbox)
             slices -= 1
         }
         let hasMore =
@@ -60,7 +61,7 @@ extension ShardState {
         guard let message = item.message else {  // After PUBREC never the message again [MQTT-4.3.3-1].
             return outbox.acknowledge(number, Acknowledgement(.publishRelease, item.packetIdentifier))
         }
-        countPublish(bytes: message.bytes.count)
+        countPublish(bytes: message.payloadCount)
         outbox.publish(
             outbox.add(message), to: number, qos: item.qos, packetIdentifier: item.packetIdentifier,
             isDuplicate: isDuplicate && item.qos != .atMostOnce, isRetained: item.isRetained
@@ -79,7 +80,7 @@ extension ShardState {
         for retained in found {
             let qos = min(retained.qos, cursor.maximumQoS)
             if qos == .atMostOnce {
-                countPublish(bytes: retained.message.bytes.count)
+                countPublish(bytes: retained.message.payloadCount)
                 outbox.publish(
                     outbox.add(retained.message), to: number, qos: qos, packetIdentifier: 0, isDuplicate: false,
                     isRetained: true

@@ -16,12 +16,13 @@ extension ShardState {
         let (directory, shard) = (directory, shard)
         var home = directory.withLock { $0.home(of: client, askedFrom: shard, isPlaced: isPlaced) }
         if case .here(let reference, isNew: false) = home {
-            let earlier = sessions[slot(of: reference.number)].connection
-            if earlier != Session.noConnection {  // [MQTT-3.1.4-2]
-                end(earlier, .takenOver, into: &outbox)
-                // A clean session is gone with its connection, and another shard may already have made it anew.
-                home = directory.withLock { $0.home(of: client, askedFrom: shard, isPlaced: true) }
-            }
+            let slot = slot(of: reference.number)
+            let earlier = sessions[slot].connection
+            if earlier != Session.noConnection { end(earlier, .takenOver, into: &outbox) }  // [MQTT-3.1.4-2]
+            // What is on its way to the old session must not reach the new one, so that is another [MQTT-3.1.2-6].
+            if connect.cleanSession, sessions[slot].reference == reference { removeSession(slot) }
+            // Gone, it may already have been made anew on another shard.
+            home = directory.withLock { $0.home(of: client, askedFrom: shard, isPlaced: true) }
         }
         switch home {
         case .elsewhere(let other): move(number, to: other, &outbox)
@@ -36,15 +37,8 @@ extension ShardState {
     ) {
         let slot = slot(of: reference.number)
         while sessions.count <= slot { sessions.append(Session()) }
-        if isNew {
-            sessions[slot] = Session(client: client, reference: reference)
-        } else if connect.cleanSession {  // [MQTT-3.1.2-6]
-            closeCursors(slot)
-            directory.withLock { $0.removeSubscriptions(of: reference) }
-            sessions[slot] = Session(client: client, reference: reference)
-        }
+        if isNew { sessions[slot] = Session(client: client, reference: reference) }
         directory.withLock { $0.setConnected(reference, true) }
-        counters.connectionsAccepted += 1
         sessions[slot].connection = number
         sessions[slot].cleanSession = connect.cleanSession
 
@@ -56,7 +50,7 @@ extension ShardState {
         connections[Int(number)].silence = silence
         if silence > 0 { timers.schedule(number, at: now + silence) } else { timers.cancel(number) }
 
-        let sessionPresent = !isNew && !connect.cleanSession  // [MQTT-3.2.2-1] to [MQTT-3.2.2-3]
+        let sessionPresent = !isNew  // [MQTT-3.2.2-1] to [MQTT-3.2.2-3]
         outbox.acknowledgeConnect(number, .accepted, sessionPresent: sessionPresent && connect.version != .mqtt31)
         outbox.note(
             .connected(

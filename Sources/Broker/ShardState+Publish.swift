@@ -130,7 +130,7 @@ extension ShardState {
                 counters.publishesDropped += 1
                 return
             }
-            countPublish(bytes: outbox.messages.byteCount(of: message))
+            countPublish(bytes: outbox.messages.payloadCount(of: message))
             return outbox.publish(
                 message, to: connection, qos: qos, packetIdentifier: 0, isDuplicate: false, isRetained: false
             )
@@ -140,7 +140,7 @@ extension ShardState {
             && sessions[slot].outgoing.hasRoom(limits)
         queue(outbox.shared(message), qos: qos, for: slot, into: &outbox)
         guard canGo, let (item, _) = sessions[slot].outgoing.next(limits) else { return }
-        countPublish(bytes: outbox.messages.byteCount(of: message))
+        countPublish(bytes: outbox.messages.payloadCount(of: message))
         outbox.publish(
             message, to: connection, qos: qos, packetIdentifier: item.packetIdentifier, isDuplicate: false,
             isRetained: false

@@ -185,6 +185,7 @@ package struct ShardState: Sendable {
         connections[Int(number)] = Connection()
         timers.cancel(number)
         counters.connections -= 1
+        counters.packetsReceived -= 1  // The CONNECT is counted where it is answered.
         outbox.move(number, to: shard)
     }
 
@@ -247,13 +248,9 @@ package struct ShardState: Sendable {
     mutating func removeSession(_ slot: Int) {
         closeCursors(slot)
         let reference = sessions[slot].reference
+        // A few at a time, for everybody waits for the lock.
+        while directory.withLock({ $0.removeSubscriptions(of: reference, atMost: Limits.nodesPerSlice) }) {}
         directory.withLock { $0.remove(reference) }
         sessions[slot] = Session()
-    }
-
-    /// The identifier of the connection's client, once it is connected.
-    package func client(of number: ConnectionNumber) -> ClientIdentifier? {
-        let connection = connections[Int(number)]
-        return connection.phase == .connected ? sessions[connection.slot].client : nil
     }
 }

@@ -51,16 +51,20 @@ struct SubscriptionTree: Sendable {
         var next: UInt32 = 0
     }
 
-    private var nodes = Slab<Node>(placeholder: Node())
+    private var nodes = Slab<Node>(placeholder: Node(), permanent: 1)
     private var longTexts = LongTexts()
     private var edges = NumberTable()
     private var entries = Slab<Entry>(placeholder: Entry())
     private var groups = Slab<Group>(placeholder: Group())
     private let root: UInt32
+    private let seed: UInt64
     private var frontier: [UInt32] = []
     private var following: [UInt32] = []
 
-    init() { root = nodes.add(Node()) }
+    init(seed: UInt64) {
+        self.seed = seed
+        root = nodes.add(Node())
+    }
 
     /// Subscriptions of all sessions.
     var count: Int { entries.count }
@@ -82,9 +86,7 @@ struct SubscriptionTree: Sendable {
         for number in walk.groups {
             let chosen = nextMember(of: groups[number], sessions)
             groups[number].latest = chosen
-            var receiver = sessions.receiver(entries[chosen].session, at: entries[chosen].maximumQoS)
-            receiver.isShared = true
-            receivers.append(receiver)
+            receivers.append(sessions.receiver(entries[chosen].session, at: entries[chosen].maximumQoS))
         }
     }
 
@@ -222,9 +224,13 @@ struct SubscriptionTree: Sendable {
         remove(number, &sessions)
     }
 
-    /// Removes whatever a session subscribed to.
-    mutating func removeAll(of session: SessionNumber, sessions: inout SessionTable) {
-        while sessions[session].subscriptions != 0 { remove(sessions[session].subscriptions, &sessions) }
+    /// Removes some of what a session subscribed to; true while there is more.
+    mutating func remove(of session: SessionNumber, atMost limit: Int, sessions: inout SessionTable) -> Bool {
+        for _ in 0..<limit {
+            guard sessions[session].subscriptions != 0 else { return false }
+            remove(sessions[session].subscriptions, &sessions)
+        }
+        return sessions[session].subscriptions != 0
     }
 
     private mutating func remove(_ number: UInt32, _ sessions: inout SessionTable) {
@@ -322,7 +328,7 @@ struct SubscriptionTree: Sendable {
     @inline(__always)
     private func child(of number: UInt32, _ parent: Node, at text: LevelText, _ bytes: Span<UInt8>) -> UInt32? {
         if parent.hasManyChildren {
-            return edges.first(hash: text.hash(below: number)) { candidate in
+            return edges.first(hash: text.hash(below: number, seed: seed)) { candidate in
                 let node = nodes[candidate]
                 return node.parent == number && longTexts.isSame(node.text, text, bytes)
             }
@@ -377,11 +383,11 @@ struct SubscriptionTree: Sendable {
         }
         let only = nodes[parent].child
         if only != 0 {  // With the second child searching begins.
-            edges.insert(only, hash: nodes[only].text.hash(below: parent))
+            edges.insert(only, hash: nodes[only].text.hash(below: parent, seed: seed))
             nodes[parent].child = 0
             nodes[parent].hasManyChildren = true
         }
-        edges.insert(number, hash: text.hash(below: parent))
+        edges.insert(number, hash: text.hash(below: parent, seed: seed))
         return number
     }
 
@@ -394,7 +400,7 @@ struct SubscriptionTree: Sendable {
                 nodes[parent].plus = 0
             } else {
                 if nodes[parent].hasManyChildren {
-                    edges.remove(number, hash: node.text.hash(below: parent))
+                    edges.remove(number, hash: node.text.hash(below: parent, seed: seed))
                 } else {
                     nodes[parent].child = 0
                 }

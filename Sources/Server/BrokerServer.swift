@@ -30,7 +30,7 @@ package final class BrokerServer: Sendable {
         (stopRequests, stopRequest) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
         (stopped, stoppedSignal) = AsyncStream.makeStream()
         listeners = try Self.bind(configuration)
-        directory = Lock(Directory(shards: count))
+        directory = Lock(Directory(shards: count, seed: .random(in: 0...(.max))))
         let backlogs = (0..<count).map { _ in Backlog() }
         let now = Instant(milliseconds: monotonicNanoseconds() / 1_000_000)
         shards = try (0..<count).map { [directory] shard in

@@ -12,7 +12,7 @@ final class Backlog: Sendable {
     /// Somebody holds publishers until there is room.
     let isAwaited = Atomic<Bool>(false)
 
-    var isFull: Bool { bytes.load(ordering: .relaxed) > Limits.mailboxBytes }
+    var isFull: Bool { bytes.load(ordering: .sequentiallyConsistent) > Limits.mailboxBytes }
 }
 
 /// Everything a shard owns, as one value: descriptors, buffers, and the broker's state. Turns readiness into packets,
@@ -285,6 +285,7 @@ struct ShardCore: ~Copyable {
     @inline(__always)
     private mutating func handle(_ bytes: Span<UInt8>, from number: ConnectionNumber) -> Int? {
         var offset = 0
+        outbox.holdsPublisher = false  // What a will or the server itself has met is nobody's fault here.
         do throws(MalformedPacket) {
             while isRead(number), let header = try FixedHeader(bytes, at: offset) {
                 let start = offset + header.length
@@ -330,9 +331,9 @@ struct ShardCore: ~Copyable {
 
     /// Reads a connection again that was not read: first what it had sent already.
     private mutating func resume(_ number: ConnectionNumber) {
-        guard state.isOpen(number), isRead(number) else { return }
-        if !table[number].input.isEmpty { handleInput(number) }
-        if state.isOpen(number), table[number].stream != nil { updateWatch(number) }
+        guard state.isOpen(number) else { return }
+        if isRead(number), !table[number].input.isEmpty { handleInput(number) }
+        if state.isOpen(number) { updateWatch(number) }
     }
 
     /// Watches for what can be done: reading unless the connection waits, writing while there is output.
@@ -353,6 +354,7 @@ struct ShardCore: ~Copyable {
     private mutating func apply() {
         // First the log, which names connections that may be closed below.
         let noted = outbox.events.count
+        var unsent = 0
         for event in outbox.events { note(event) }
         for index in 0..<outbox.records.count {
             let record = outbox.records[index]
@@ -376,11 +378,15 @@ struct ShardCore: ~Copyable {
             case .respondToPing:
                 table[number].output.append(pool: &pool) { ControlPacket.pingResponse.encode(into: &$0) }
                 markDirty(number)
-            case .close: close(number, isGraceful: record.detail != 0)
-            case .move: moved = (number, Int(record.index))
+            case .close:
+                close(number, isGraceful: record.detail != 0)
+                unsent += 1
+            case .move:
+                moved = (number, Int(record.index))
+                unsent += 1
             }
         }
-        state.countSent(packets: outbox.records.count)
+        state.countSent(packets: outbox.records.count - unsent)
         // Doing them can add to the events: a connection is full.
         for event in outbox.events.dropFirst(noted) { note(event) }
         outbox.clear()
@@ -437,7 +443,7 @@ struct ShardCore: ~Copyable {
         guard write(number) else { return }
         if table[number].isFull, table[number].output.count < Limits.outputBytes / 2 { drained.append(number) }
         if !isRead(number) { state.noteProgress(number, now: now) }
-        if !table[number].input.isEmpty { resume(number) } else { updateWatch(number) }
+        if table[number].input.isEmpty { updateWatch(number) } else { resume(number) }
     }
 
     /// Writes what the kernel takes, unless it has just said that it takes no more. False when the connection turned out
@@ -534,8 +540,12 @@ struct ShardCore: ~Copyable {
     /// A publisher waits until the mailbox that was full for its message has room.
     private mutating func hold(_ number: ConnectionNumber) {
         outbox.holdsPublisher = false
-        for backlog in backlogs { backlog.isAwaited.store(true, ordering: .sequentiallyConsistent) }
-        guard backlogs.contains(where: \.isFull) else { return }  // It has been emptied meanwhile.
+        var isFull = false
+        for shard in backlogs.indices where shard != state.shard {
+            backlogs[shard].isAwaited.store(true, ordering: .sequentiallyConsistent)
+            if backlogs[shard].isFull { isFull = true }
+        }
+        guard isFull else { return }  // It has been emptied meanwhile.
         table[number].isHeld = true
         state.setHeld(number, true, now: now)
         held.append(table.token(of: number))
@@ -571,6 +581,7 @@ struct ShardCore: ~Copyable {
         for index in listeners.indices where !pausedListeners.contains(index) {
             loop.unwatch(listeners[index].socket.rawDescriptor)
         }
+        for listener in listeners { listener.socket.stop() }
         listeners = []
         pausedListeners = []
         resumeListeners = nil

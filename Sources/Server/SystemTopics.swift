@@ -94,8 +94,10 @@ actor SystemTopics {
 
     /// Gives unused memory back once more of it has come together; nothing else would.
     private func trim() {
-        guard malloc_idle_bytes() > keptBytes + Self.idleBytes else { return }
+        let idle = Int(malloc_idle_bytes())
+        keptBytes = min(keptBytes, idle)
+        guard idle > keptBytes + Self.idleBytes else { return }
         malloc_trim(0)
-        keptBytes = Int(malloc_idle_bytes())
+        keptBytes = Int(malloc_idle_bytes())  // Counts what was given back too, as long as it is nobody's.
     }
 }

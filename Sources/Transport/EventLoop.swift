@@ -123,7 +123,10 @@ package final class EventLoop: SerialExecutor {
                 mail.removeAll(keepingCapacity: true)
                 if isStopped.load(ordering: .acquiring) { return }
                 let isDue = wish.deadline.map { monotonicNanoseconds() >= $0 } ?? false
-                guard count > 0 || hadMail || wish.isBusy || isDue else { return arm(wish.deadline) }
+                guard count > 0 || hadMail || wish.isBusy || isDue else {
+                    if patience == 0 { continue }  // It has not lingered yet.
+                    return arm(wish.deadline)
+                }
                 wish = unsafe turn(events.extracting(..<Int(max(count, 0))).span)
             }
         }

@@ -42,6 +42,9 @@ package final class ListeningSocket: Sendable {
         address = SocketAddress(bound)
     }
 
+    /// Refuses whoever comes from now on. The corresponding C function is `shutdown`.
+    package func stop() { shutdown(descriptor.rawValue, CInt(SHUT_RDWR)) }
+
     /// Takes the next waiting connection. The corresponding C function is `accept4`.
     package func accept() -> Accepted {
         var peer = sockaddr_in6()

@@ -29,6 +29,7 @@ package struct OutputBuffer {
 
     /// Appends `bytes[offset...]` without copying them.
     package mutating func append(shared part: [UInt8], from offset: Int) {
+        guard offset < part.count else { return }
         shared.append(Shared(position: bytes.count, bytes: part, sent: offset))
         sharedCount += part.count - offset
     }

@@ -1,0 +1,339 @@
+import Locks
+import MQTT
+import Testing
+
+@testable import Broker
+
+/// Some shards around one directory, and whatever the server is to them: it feeds packets in, does what the outbox
+/// says, and carries mail and connections from shard to shard. Between any two steps of it a test may look and act.
+final class ShardHarness {
+    /// What one shard posts to another, in order.
+    private enum Post {
+        case mail(Mail)
+        case move(TestConnection, allowsAnonymous: Bool)
+    }
+
+    private final class Shard {
+        var state: ShardState
+        var outbox: Outbox
+        var connections: [TestConnection?] = []
+
+        init(_ state: ShardState) {
+            outbox = Outbox(shards: state.shards)
+            self.state = state
+        }
+    }
+
+    let directory: Lock<Directory>
+    /// The clock.
+    private(set) var now = Instant(milliseconds: 1_000_000)
+    private(set) var events: [BrokerEvent] = []
+    /// Whether everything that is under way is carried on after each action of a test, until nothing is.
+    var settlesAtOnce = true
+    /// Publishers that the broker wants to wait.
+    private(set) var holds = 0
+    /// Sees each packet on its way to a client.
+    var observe: ((TestConnection, ControlPacket) -> Void)?
+    /// Sees each packet of a client when a shard handles it.
+    var observeHandled: ((TestConnection, ControlPacket) -> Void)?
+
+    private let shards: [Shard]
+    /// `posts[sender][receiver]`
+    private var posts: [[[Post]]]
+    private var generator: SeededGenerator
+    private var answers: [(TestConnection, ControlPacket)] = []
+
+    init(shards count: Int = 1, limits: Limits = Limits(), seed: UInt64 = 1) {
+        let directory = Lock(Directory(shards: count))
+        let now = now
+        self.directory = directory
+        shards = (0..<count).map {
+            Shard(ShardState(shard: $0, of: count, limits: limits, directory: directory, now: now))
+        }
+        posts = Array(repeating: Array(repeating: [], count: count), count: count)
+        generator = SeededGenerator(seed: seed)
+    }
+
+    // MARK: Connections
+
+    /// A connection that has sent nothing. With `home`, placement has chosen that shard for a session that is new.
+    func open(on shard: Int = 0, home: Int? = nil, allowsAnonymous: Bool = true) -> TestConnection {
+        let number = freeNumber(on: home ?? shard)
+        let connection = TestConnection(self, on: home ?? shard, number)
+        shards[home ?? shard].connections[Int(number)] = connection
+        shards[home ?? shard].state.open(
+            number, isPlaced: home != nil, allowsAnonymous: allowsAnonymous, now: now)
+        return connection
+    }
+
+    /// A connection that has sent its CONNECT; the CONNACK is among its packets.
+    func connect(
+        _ client: String, cleanSession: Bool = true, keepAlive: UInt16 = 0, will: WillMessage? = nil, on shard: Int = 0,
+        home: Int? = nil
+    ) -> TestConnection {
+        let connection = open(on: shard, home: home)
+        connection.sendConnect(client, cleanSession: cleanSession, keepAlive: keepAlive, will: will)
+        return connection
+    }
+
+    private func freeNumber(on shard: Int) -> ConnectionNumber {
+        if let free = shards[shard].connections.firstIndex(where: { $0 == nil }) { return ConnectionNumber(free) }
+        shards[shard].connections.append(nil)
+        return ConnectionNumber(shards[shard].connections.count - 1)
+    }
+
+    func send(_ bytes: [UInt8], from connection: TestConnection) {
+        guard connection.place != .closed else { return }
+        connection.unread.append(bytes)
+        handleUnread(connection)
+        finish()
+    }
+
+    /// Only the header of a packet has come.
+    func announce(_ bytes: [UInt8], from connection: TestConnection) throws {
+        guard case .on(let shard, let number) = connection.place else { return }
+        let header = try #require(try FixedHeader(bytes.span, at: 0))
+        shards[shard].state.announce(header, from: number, into: &shards[shard].outbox)
+        apply(shard)
+        finish()
+    }
+
+    func end(_ connection: TestConnection, _ reason: CloseReason) {
+        guard case .on(let shard, let number) = connection.place else { return }
+        shards[shard].state.end(number, reason, into: &shards[shard].outbox)
+        apply(shard)
+        finish()
+    }
+
+    func setFull(_ connection: TestConnection, _ isFull: Bool) {
+        guard case .on(let shard, let number) = connection.place else { return }
+        shards[shard].state.setFull(number, isFull, into: &shards[shard].outbox)
+        apply(shard)
+        finish()
+    }
+
+    private func handleUnread(_ connection: TestConnection) {
+        while case .on(let shard, let number) = connection.place, !connection.unread.isEmpty {
+            let bytes = connection.unread[0]
+            let owner = shards[shard]
+            do throws(MalformedPacket) {
+                guard let header = try FixedHeader(bytes.span, at: 0), bytes.count == header.packetLength else {
+                    preconditionFailure("a test sends whole packets")
+                }
+                if let observeHandled, let packet = try? ControlPacket.whole(bytes) {
+                    observeHandled(connection, packet)
+                }
+                let body = bytes.span.extracting(header.length..<header.packetLength)
+                owner.state.receive(header, body, from: number, now: now, into: &owner.outbox)
+            } catch {
+                owner.state.refuse(error, from: number, into: &owner.outbox)
+            }
+            apply(shard)
+            // A CONNECT that is moved is sent again where it came to.
+            if connection.place != .moving { connection.unread.removeFirst() }
+        }
+        if connection.place == .closed { connection.unread = [] }
+    }
+
+    // MARK: Doing what the outbox says
+
+    private func apply(_ index: Int) {
+        let shard = shards[index]
+        var closed: [ConnectionNumber: TestConnection] = [:]
+        for effect in shard.outbox.effects {
+            switch effect {
+            case .acknowledgeConnect(let number, let acknowledgement):
+                hand(.connectAcknowledgement(acknowledgement), to: number, of: shard)
+            case .publish(let number, let message, let qos, let identifier, let isDuplicate, let isRetained):
+                let packet = ControlPacket.publish(
+                    message, qos: qos, packetIdentifier: identifier, isDuplicate: isDuplicate, isRetained: isRetained)
+                hand(packet, to: number, of: shard)
+            case .acknowledge(let number, let acknowledgement):
+                hand(.acknowledgement(acknowledgement), to: number, of: shard)
+            case .acknowledgeSubscribe(let number, let acknowledgement):
+                hand(.subscribeAcknowledgement(acknowledgement), to: number, of: shard)
+            case .respondToPing(let number): hand(.pingResponse, to: number, of: shard)
+            case .close(let number):
+                guard let connection = shard.connections[Int(number)] else {
+                    Issue.record("connection \(number), which is closed, is closed")
+                    continue
+                }
+                closed[number] = connection
+                connection.place = .closed
+                shard.connections[Int(number)] = nil
+            case .move(let number, let target):
+                guard let connection = shard.connections[Int(number)] else {
+                    Issue.record("connection \(number), which is closed, is moved")
+                    continue
+                }
+                connection.place = .moving
+                shard.connections[Int(number)] = nil
+                posts[index][target].append(.move(connection, allowsAnonymous: true))
+            }
+        }
+        for case .closed(let number, _, let reason) in shard.outbox.events { closed[number]?.closeReason = reason }
+        events += shard.outbox.events
+        if shard.outbox.holdsPublisher {
+            holds += 1
+            shard.outbox.holdsPublisher = false
+        }
+        shard.outbox.clear()
+        for target in shards.indices where !shard.outbox.mail[target].isEmpty {
+            posts[index][target].append(.mail(shard.outbox.takeMail(for: target)))
+        }
+    }
+
+    private func hand(_ packet: ControlPacket, to number: ConnectionNumber, of shard: Shard) {
+        guard let connection = shard.connections[Int(number)] else {
+            Issue.record("\(packet) for connection \(number), which is closed")
+            return
+        }
+        observe?(connection, packet)
+        connection.packets.append(packet)
+        if connection.acknowledgesAtOnce, let answer = packet.answer { answers.append((connection, answer)) }
+    }
+
+    // MARK: Carrying on
+
+    private func finish() {
+        guard settlesAtOnce else { return }
+        settle()
+    }
+
+    /// Does one thing that is under way, picked by the seed; false when nothing is.
+    @discardableResult
+    func step() -> Bool {
+        if !answers.isEmpty {
+            let (connection, answer) = answers.removeFirst()
+            var bytes: [UInt8] = []
+            answer.encode(into: &bytes)
+            if connection.place != .closed {
+                connection.unread.append(bytes)
+                handleUnread(connection)
+            }
+            return true
+        }
+        var choices: [(sender: Int, receiver: Int)] = []
+        for sender in shards.indices {
+            for receiver in shards.indices where !posts[sender][receiver].isEmpty { choices.append((sender, receiver)) }
+            if shards[sender].state.hasWork { choices.append((sender, -1)) }
+        }
+        guard !choices.isEmpty else { return false }
+        let (sender, receiver) = generator.element(of: choices)
+        if receiver < 0 { work(sender) } else { carry(from: sender, to: receiver) }
+        return true
+    }
+
+    func settle() { while step() {} }
+
+    /// One step of the connections that are catching up.
+    func work(_ shard: Int = 0) {
+        shards[shard].state.work(into: &shards[shard].outbox)
+        apply(shard)
+    }
+
+    private func carry(from sender: Int, to receiver: Int) {
+        switch posts[sender][receiver].removeFirst() {
+        case .mail(let mail):
+            shards[receiver].state.deliver(mail, into: &shards[receiver].outbox)
+            apply(receiver)
+        case .move(let connection, let allowsAnonymous):
+            let number = freeNumber(on: receiver)
+            connection.place = .on(shard: receiver, number)
+            shards[receiver].connections[Int(number)] = connection
+            shards[receiver].state.open(number, isPlaced: true, allowsAnonymous: allowsAnonymous, now: now)
+            handleUnread(connection)
+        }
+    }
+
+    // MARK: Time
+
+    /// The clock goes on, and each shard looks at it.
+    func advance(_ milliseconds: Int64) {
+        now = now + milliseconds
+        for shard in shards.indices { tick(shard) }
+        finish()
+    }
+
+    private func tick(_ shard: Int) {
+        shards[shard].state.tick(now, into: &shards[shard].outbox)
+        apply(shard)
+    }
+
+    /// The clock goes from one deadline of a shard to the next, up to `milliseconds` from now.
+    func advanceByDeadlines(_ milliseconds: Int64) {
+        let end = now + milliseconds
+        while let next = shards.indices.compactMap({ shards[$0].state.nextTick() }).min(), next <= end {
+            now = max(now, next)
+            for shard in shards.indices { tick(shard) }
+        }
+        now = end
+        finish()
+    }
+
+    func nextTick(_ shard: Int = 0) -> Instant? { shards[shard].state.nextTick() }
+
+    // MARK: The rest
+
+    /// A message of the server's own.
+    func publish(_ topic: String, _ payload: String, _ qos: QoS = .atMostOnce, isRetained: Bool = false) {
+        let message = ApplicationMessage(topic: topic, payload: Array(payload.utf8))
+        shards[0].state.route(message, qos: qos, isRetained: isRetained, into: &shards[0].outbox)
+        apply(0)
+        finish()
+    }
+
+    /// As the server does it: the wills first, while those who want them are there.
+    func shutDown() {
+        for shard in shards.indices {
+            shards[shard].state.publishWills(into: &shards[shard].outbox)
+            apply(shard)
+        }
+        finish()
+        for shard in shards.indices {
+            shards[shard].state.shutDown(into: &shards[shard].outbox)
+            apply(shard)
+        }
+        finish()
+    }
+
+    func setMailboxFull(_ target: Int, _ isFull: Bool) {
+        for shard in shards { shard.state.mailboxIsFull[target] = isFull }
+    }
+
+    func noteProgress(_ connection: TestConnection) {
+        guard case .on(let shard, let number) = connection.place else { return }
+        shards[shard].state.noteProgress(number, now: now)
+    }
+
+    func setHeld(_ connection: TestConnection, _ isHeld: Bool) {
+        guard case .on(let shard, let number) = connection.place else { return }
+        shards[shard].state.setHeld(number, isHeld, now: now)
+    }
+
+    func hasWork(_ shard: Int = 0) -> Bool { shards[shard].state.hasWork }
+    func client(of connection: TestConnection) -> ClientIdentifier? {
+        guard case .on(let shard, let number) = connection.place else { return nil }
+        return shards[shard].state.client(of: number)
+    }
+    var counters: Counters { shards.map(\.state.counters).reduce(Counters(), +) }
+    var figures: Directory { directory.withLock { $0 } }
+}
+
+extension ControlPacket {
+    static func whole(_ bytes: [UInt8]) throws -> ControlPacket? {
+        var offset = 0
+        return try next(in: bytes, at: &offset)
+    }
+
+    /// What a client answers.
+    var answer: ControlPacket? {
+        switch self {
+        case .publish(_, .atLeastOnce, let identifier, _, _): .acknowledgement(.publishAcknowledgement, identifier)
+        case .publish(_, .exactlyOnce, let identifier, _, _): .acknowledgement(.publishReceived, identifier)
+        case .acknowledgement(let acknowledgement) where acknowledgement.type == .publishRelease:
+            .acknowledgement(.publishComplete, acknowledgement.packetIdentifier)
+        default: nil
+        }
+    }
+}
