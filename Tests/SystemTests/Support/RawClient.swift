@@ -45,6 +45,28 @@ final class RawClient {
         }
     }
 
+    /// Sends `bytes` again and again, until the broker has not read for a second or `limit` bytes are out. Returns how
+    /// many went.
+    func sendUntilBlocked(_ bytes: [UInt8], limit: Int) throws -> Int {
+        var sent = 0
+        while sent < limit {
+            let start = sent % bytes.count
+            let count = bytes.withUnsafeBytes {
+                Glibc.send(
+                    descriptor, $0.baseAddress! + start, min($0.count - start, limit - sent),
+                    Int32(MSG_NOSIGNAL | MSG_DONTWAIT))
+            }
+            if count > 0 {
+                sent += count
+            } else if errno == EAGAIN {
+                guard wait(for: POLLOUT, until: Deadline(after: patience)) else { return sent }
+            } else if errno != EINTR {
+                throw Unexpected(errno: errno, during: "send")
+            }
+        }
+        return sent
+    }
+
     // MARK: Receiving
 
     /// The next control packet; throws at the deadline and when the broker closes.
