@@ -56,6 +56,13 @@ let package = Package(
         .testTarget(
             name: "LogsTests", dependencies: ["Logs", .product(name: "Logging", package: "swift-log")],
             swiftSettings: testSettings),
+        .testTarget(
+            name: "ServerTests",
+            dependencies: [
+                "Broker", "Configuration", "MQTT", "Server", "Transport",
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: testSettings),
         .testTarget(name: "SystemTests", exclude: ["paho"], swiftSettings: testSettings),
     ]
 )

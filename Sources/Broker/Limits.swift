@@ -16,6 +16,8 @@ package struct Limits: Sendable {
     package var queuesAtMostOnce = false
     /// From the connection to the end of its CONNECT, milliseconds.
     package var connectTimeout: Int64 = 10_000
+    /// Bytes posted to one shard that it has not handled yet. Past it QoS 0 is dropped, QoS 1 and 2 stop their publisher.
+    package var mailboxBytes = 16 << 20
 
     package init() {}
 
@@ -23,8 +25,6 @@ package struct Limits: Sendable {
     package static let outputBytes = 1 << 20
     /// Bytes of replies past `outputBytes` at which the connection is no longer read.
     package static let replyBytes = 64 << 10
-    /// Bytes posted to one shard that it has not handled yet. Past it QoS 0 is dropped, QoS 1 and 2 stop their publisher.
-    package static let mailboxBytes = 16 << 20
     /// Acknowledgements of one connection that wait for the disk. Past it the connection is not read.
     package static let waitingAcknowledgements = 10_000
     /// Messages in one step for one session that catches up, so that nobody else waits for it.
@@ -65,6 +65,8 @@ package struct Counters: Sendable, Equatable {
     package var publishesDropped: UInt64 = 0
     /// Messages that their publisher had no right to publish.
     package var publishesDenied: UInt64 = 0
+    /// Times that a publisher had to wait for another shard's mailbox.
+    package var publishersHeld: UInt64 = 0
     package var connections: Int = 0
 
     package init() {}
@@ -81,6 +83,7 @@ package struct Counters: Sendable, Equatable {
         sum.publishBytesSent += right.publishBytesSent
         sum.publishesDropped += right.publishesDropped
         sum.publishesDenied += right.publishesDenied
+        sum.publishersHeld += right.publishersHeld
         sum.connections += right.connections
         return sum
     }

@@ -155,7 +155,7 @@ package struct ShardState: Sendable {
         }
         if case .refused = reason { outbox.close(number, isRefusal: true) } else { outbox.close(number) }
         outbox.note(.closed(number, client: client, reason: reason))
-        // After the session has let go of the connection, so that a client never gets its own will here [MQTT-3.1.2-8].
+        // After the session has let go of the connection, over which its own will could not go [MQTT-3.1.2-8].
         if let will = connection.will, reason != .disconnected { publish(will, into: &outbox) }
     }
 
@@ -226,6 +226,7 @@ package struct ShardState: Sendable {
     /// The connection is not read until a mailbox has room: its silence is ours.
     package mutating func setHeld(_ number: ConnectionNumber, _ isHeld: Bool, now: Instant) {
         connections[Int(number)].isHeld = isHeld
+        if isHeld { counters.publishersHeld += 1 }
         connections[Int(number)].latestPacket = now
     }
 

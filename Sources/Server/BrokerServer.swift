@@ -1,11 +1,11 @@
-import Broker
+package import Broker
 import CLinux
 package import Configuration
 import Locks
 package import Logging
 import MQTT
 import Synchronization
-import Transport
+package import Transport
 
 /// The version of this build.
 package let martletVersion = "0.1.0"
@@ -21,8 +21,13 @@ package final class BrokerServer: Sendable {
     private let stopped: AsyncStream<Void>
     private let stoppedSignal: AsyncStream<Void>.Continuation
 
-    /// Binds the listeners, so that whoever can't listen doesn't start.
-    package init(configuration: Configuration, logger: Logger) throws {
+    /// Binds the listeners, so that whoever can't listen doesn't start. Throws what the system refuses.
+    package convenience init(configuration: Configuration, logger: Logger) throws {
+        try self.init(configuration: configuration, limits: Limits(configuration), logger: logger)
+    }
+
+    /// With limits that no key sets.
+    package init(configuration: Configuration, limits: Limits, logger: Logger) throws {
         raiseOpenFileLimit()
         let count = configuration.shards ?? Int(usable_cpus())
         tune_malloc(CInt(count + 1))
@@ -31,12 +36,10 @@ package final class BrokerServer: Sendable {
         (stopped, stoppedSignal) = AsyncStream.makeStream()
         listeners = try Self.bind(configuration)
         directory = Lock(Directory(shards: count, seed: .random(in: 0...(.max))))
-        let backlogs = (0..<count).map { _ in Backlog() }
+        let backlogs = (0..<count).map { _ in Backlog(bound: limits.mailboxBytes) }
         let now = Instant(milliseconds: monotonicNanoseconds() / 1_000_000)
         shards = try (0..<count).map { [directory] shard in
-            let state = ShardState(
-                shard: shard, of: count, limits: Limits(configuration), directory: directory, now: now
-            )
+            let state = ShardState(shard: shard, of: count, limits: limits, directory: directory, now: now)
             return try Shard(state, backlogs: backlogs, log: logger)
         }
     }
@@ -93,6 +96,16 @@ package final class BrokerServer: Sendable {
             if left == 0 { break }
         }
         log.info("stopped")
+    }
+
+    /// Where it listens, with the ports that the system chose.
+    package var addresses: [SocketAddress] { listeners.map(\.socket.address) }
+
+    /// What all shards together have counted.
+    package func counters() async -> Counters {
+        var total = Counters()
+        for shard in shards { total = total + (await shard.counters()) }
+        return total
     }
 
     /// Asks `run` to end. From any thread, any number of times, also before `run`.

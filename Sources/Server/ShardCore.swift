@@ -11,8 +11,11 @@ final class Backlog: Sendable {
     let bytes = Atomic<Int>(0)
     /// Somebody holds publishers until there is room.
     let isAwaited = Atomic<Bool>(false)
+    let bound: Int
 
-    var isFull: Bool { bytes.load(ordering: .sequentiallyConsistent) > Limits.mailboxBytes }
+    init(bound: Int) { self.bound = bound }
+
+    var isFull: Bool { bytes.load(ordering: .sequentiallyConsistent) > bound }
 }
 
 /// Everything a shard owns, as one value: descriptors, buffers, and the broker's state. Turns readiness into packets,
@@ -520,7 +523,7 @@ struct ShardCore: ~Copyable {
         apply()
         let backlog = backlogs[state.shard]
         let left = backlog.bytes.subtract(mail.byteCount, ordering: .sequentiallyConsistent).newValue
-        guard left < Limits.mailboxBytes / 2, backlog.isAwaited.exchange(false, ordering: .sequentiallyConsistent)
+        guard left <= backlog.bound / 2, backlog.isAwaited.exchange(false, ordering: .sequentiallyConsistent)
         else { return }
         for shard in peers.indices where shard != state.shard { peers[shard].post { $0.releaseHeld() } }
     }

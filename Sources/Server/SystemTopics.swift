@@ -88,6 +88,7 @@ actor SystemTopics {
         for (number, counters) in each.enumerated() {
             values.append(("shards/\(number)/connections", "\(counters.connections)"))
             values.append(("shards/\(number)/publish/messages/sent", "\(counters.publishesSent)"))
+            values.append(("shards/\(number)/publishers/held", "\(counters.publishersHeld)"))
         }
         return values
     }
