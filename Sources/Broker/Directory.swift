@@ -98,7 +98,7 @@ package struct Directory: Sendable {
             own, group: nil, maximumQoS: maximumQoS, session: session.number, sessions: &sessions
         )
         guard retained.count > 0 else { return nil }
-        let cursor = RetainedCursor(filter: filter, maximumQoS: maximumQoS, sequence: retained.sequence)
+        let cursor = retained.cursor(filter, maximumQoS: maximumQoS)
         return retained.hasNothing(for: cursor) ? nil : cursor
     }
 

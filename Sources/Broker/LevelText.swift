@@ -11,22 +11,23 @@ struct LevelText: Sendable, Equatable {
     fileprivate(set) var tail: UInt64 = 0
     private(set) var count: UInt16 = 0
 
-    /// Reads the level that begins at `start` and returns where it ends.
+    /// Reads the level that begins at `start` and returns where it ends. `seed` goes into the hash of a long one.
     @inline(__always)
-    static func read(_ topic: Span<UInt8>, from start: Int) -> (text: LevelText, end: Int) {
+    static func read(_ topic: Span<UInt8>, from start: Int, seed: UInt64) -> (text: LevelText, end: Int) {
         var (text, end) = (LevelText(), start)
         while end < topic.count, topic[end] != UInt8(ascii: "/") {
-            if end - start < 8 {
+            let place = end - start
+            if place < 8 {
                 text.head = text.head << 8 | UInt64(topic[end])
-            } else if end - start < Self.shortBytes {
+            } else if place < Self.shortBytes {
                 text.tail = text.tail << 8 | UInt64(topic[end])
-            } else {  // FNV-1a of what doesn't fit.
-                text.head = (text.head ^ UInt64(topic[end])) &* 0x100_0000_01B3
+            } else {
+                if place == Self.shortBytes { text.head = folded(text.head ^ seed, text.tail ^ hashConstant) }
+                text.head = (text.head ^ UInt64(topic[end])) &* 0x100_0000_01B3  // FNV-1a
             }
             end += 1
         }
         text.count = UInt16(end - start)  // A topic has at most 65,535 bytes.
-        if !text.isShort { text.head ^= text.tail }
         return (text, end)
     }
 
@@ -36,8 +37,8 @@ struct LevelText: Sendable, Equatable {
     /// A hash of the text as a child of `parent`. A long text is hashed without its number.
     @inline(__always)
     func hash(below parent: UInt32, seed: UInt64) -> UInt32 {
-        let words = (head ^ seed).multipliedFullWidth(by: (isShort ? tail : 0) ^ 0x9E37_79B9_7F4A_7C15)
-        return mixed(words.high ^ words.low ^ UInt64(parent) << 32 ^ UInt64(count))
+        let words = folded(head ^ seed, (isShort ? tail : 0) ^ hashConstant)
+        return mixed(words ^ UInt64(parent) << 32 ^ UInt64(count))
     }
 
     /// Whether the text begins with `$`. Only asked of short texts and of those that are kept with their bytes.
@@ -46,6 +47,15 @@ struct LevelText: Sendable, Equatable {
         guard isShort else { return longTexts.firstByte(of: self) == UInt8(ascii: "$") }
         return head >> UInt64(8 * (min(Int(count), 8) - 1)) == UInt64(UInt8(ascii: "$"))
     }
+}
+
+private let hashConstant: UInt64 = 0x9E37_79B9_7F4A_7C15
+
+/// Both halves of a product, one over the other: every bit of either factor reaches every bit.
+@inline(__always)
+private func folded(_ left: UInt64, _ right: UInt64) -> UInt64 {
+    let product = left.multipliedFullWidth(by: right)
+    return product.high ^ product.low
 }
 
 /// The bytes of the few levels that are too long for a node.
@@ -74,30 +84,6 @@ struct LongTexts: Sendable {
     }
 
     func firstByte(of kept: LevelText) -> UInt8 { texts[UInt32(kept.tail)][0] }
-}
-
-/// The levels of a topic or filter, one after the other, as ranges of its bytes.
-struct Levels {
-    private(set) var current: Range<Int>
-
-    @inline(__always)
-    init(_ topic: Span<UInt8>, from start: Int = 0) { current = start..<Self.end(of: start, in: topic) }
-
-    /// Steps to the next level; false when there is none.
-    @inline(__always)
-    mutating func advance(in topic: Span<UInt8>) -> Bool {
-        guard current.upperBound < topic.count else { return false }
-        let start = current.upperBound + 1
-        current = start..<Self.end(of: start, in: topic)
-        return true
-    }
-
-    @inline(__always)
-    private static func end(of start: Int, in topic: Span<UInt8>) -> Int {
-        var end = start
-        while end < topic.count, topic[end] != UInt8(ascii: "/") { end += 1 }
-        return end
-    }
 }
 
 extension Span where Element == UInt8 {

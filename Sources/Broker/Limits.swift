@@ -27,6 +27,13 @@ package struct Limits: Sendable {
     package static let replyBytes = 64 << 10
     /// Acknowledgements of one connection that wait for the disk. Past it the connection is not read.
     package static let waitingAcknowledgements = 10_000
+    /// Members of a shared subscription that are looked at to find one that is connected.
+    package static let groupMembersSearched = 256
+    /// Milliseconds for which a connection that is not read, because its output is full or a mailbox is, may take
+    /// nothing before it counts as gone; more, where its keep-alive says so.
+    package static let unreadPatience: Int64 = 60_000
+    /// Connections that catch up in one turn, a step each.
+    package static let connectionsPerStep = 64
     /// Messages in one step for one session that catches up, so that nobody else waits for it.
     package static let messagesPerStep = 64
     /// Nodes of the retained tree that are looked at in one slice, under the directory's lock; and slices in one step.

@@ -65,6 +65,11 @@ struct RetainedTree: Sendable {
 
     // MARK: Cursors
 
+    /// A cursor over what is stored now and matches `filter`.
+    func cursor(_ filter: Span<UInt8>, maximumQoS: QoS) -> RetainedCursor {
+        RetainedCursor(filter: filter, maximumQoS: maximumQoS, sequence: sequence, seed: seed)
+    }
+
     /// Reads on from where `cursor` stands: at most `steps` nodes, at most `limit` messages. Skips what was stored after
     /// the subscription: that came live.
     mutating func read(
@@ -118,12 +123,12 @@ struct RetainedTree: Sendable {
         var (node, depth) = (node, depth)
         var child: UInt32 = 0
         switch cursor.filter.part(depth) {
+        case _ where isHidden(cursor): break
         case .none: break
-        case .all: child = isHidden(cursor) ? 0 : nodes[node].firstChild
+        case .all: child = nodes[node].firstChild
         case .exactly(let range):
-            let bytes = cursor.filter.bytes.span
-            let (text, _) = LevelText.read(bytes, from: range.lowerBound)
-            child = self.child(of: node, at: text, bytes.extracting(range)) ?? 0
+            let text = cursor.filter.text(depth, seed: seed)
+            child = self.child(of: node, at: text, cursor.filter.bytes.span.extracting(range)) ?? 0
         }
         if child != 0 { return move(&cursor, to: child, depth: depth + 1) }
         while depth > 0 {
@@ -161,7 +166,7 @@ struct RetainedTree: Sendable {
     private func find(_ topic: Span<UInt8>) -> UInt32? {
         var (node, start) = (root, 0)
         while true {
-            let (text, end) = LevelText.read(topic, from: start)
+            let (text, end) = LevelText.read(topic, from: start, seed: seed)
             guard let child = child(of: node, at: text, topic.extracting(start..<end)) else { return nil }
             node = child
             if end == topic.count { return node }
@@ -172,7 +177,7 @@ struct RetainedTree: Sendable {
     private mutating func make(_ topic: Span<UInt8>) -> UInt32 {
         var (node, start) = (root, 0)
         while true {
-            let (text, end) = LevelText.read(topic, from: start)
+            let (text, end) = LevelText.read(topic, from: start, seed: seed)
             let bytes = topic.extracting(start..<end)
             node = child(of: node, at: text, bytes) ?? addChild(to: node, at: text, bytes)
             if end == topic.count { return node }
@@ -225,18 +230,18 @@ package struct RetainedCursor: Sendable {
     fileprivate var depth = 0
     package fileprivate(set) var isFinished = false
 
-    init(filter: Span<UInt8>, maximumQoS: QoS, sequence: UInt64) {
-        self.filter = LevelledFilter(filter)
+    init(filter: Span<UInt8>, maximumQoS: QoS, sequence: UInt64, seed: UInt64) {
+        self.filter = LevelledFilter(filter, seed: seed)
         self.maximumQoS = maximumQoS
         self.sequence = sequence
     }
 
     fileprivate var isMatch: Bool {
-        node != 0 && (filter.hash.map { depth >= $0 } ?? (depth == filter.levels.count))
+        node != 0 && (filter.hash.map { depth >= $0 } ?? (depth == filter.count))
     }
 }
 
-/// A filter cut into its levels.
+/// A filter cut into its levels: two bytes a level, for filters may have very many.
 struct LevelledFilter: Sendable {
     enum Part {
         /// The filter ends before this level.
@@ -248,21 +253,42 @@ struct LevelledFilter: Sendable {
     }
 
     let bytes: [UInt8]
-    private(set) var levels: [Range<Int>] = []
+    /// Where each level begins, but for `#`.
+    private var starts: [UInt16] = []
     /// The depth at which `#` stands.
     private(set) var hash: Int?
+    /// The texts that take long to read, by depth: a filter is held against many nodes.
+    private var longTexts: [Int: LevelText] = [:]
 
-    init(_ filter: Span<UInt8>) {
+    var count: Int { starts.count }
+
+    init(_ filter: Span<UInt8>, seed: UInt64) {
         bytes = filter.copied()
-        var cut = Levels(filter)
-        repeat {
-            if filter.isLevel("#", at: cut.current) { hash = levels.count } else { levels.append(cut.current) }
-        } while cut.advance(in: filter)
+        var start = 0
+        while true {
+            let (text, end) = LevelText.read(filter, from: start, seed: seed)
+            if filter.isLevel("#", at: start..<end) {
+                hash = starts.count
+            } else {
+                if !text.isShort { longTexts[starts.count] = text }
+                starts.append(UInt16(start))  // A filter has at most 65,535 bytes.
+            }
+            if end == filter.count { return }
+            start = end + 1
+        }
     }
 
     func part(_ depth: Int) -> Part {
         if let hash, depth >= hash { return .all }
-        guard depth < levels.count else { return .none }
-        return bytes.span.isLevel("+", at: levels[depth]) ? .all : .exactly(levels[depth])
+        guard depth < starts.count else { return .none }
+        let start = Int(starts[depth])
+        let next = depth + 1 < starts.count ? Int(starts[depth + 1]) : hash == nil ? bytes.count + 1 : bytes.count - 1
+        let range = start..<(next - 1)
+        return bytes.span.isLevel("+", at: range) ? .all : .exactly(range)
+    }
+
+    /// The text at a depth where the part is exact.
+    func text(_ depth: Int, seed: UInt64) -> LevelText {
+        longTexts[depth] ?? LevelText.read(bytes.span, from: Int(starts[depth]), seed: seed).text
     }
 }

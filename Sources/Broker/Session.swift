@@ -1,4 +1,3 @@
-import DequeModule
 import MQTT
 
 /// What the broker knows of one network connection.
@@ -14,8 +13,8 @@ struct Connection: Sendable {
     var allowsAnonymous = true
     /// Its output is at the bound.
     var isFull = false
-    /// It is not read, because a mailbox is full.
-    var isHeld = false
+    /// It is not read, because its output or a mailbox is full.
+    var isUnread = false
     /// The log has said that it is a slow reader.
     var isNamedSlow = false
     /// Stands in `ShardState.catchingUp`.
@@ -45,7 +44,7 @@ struct Session: Sendable {
     /// QoS 2 from the client, received and not released.
     var incoming = PacketIdentifierSet()
     /// What is retained for its new subscriptions and has not been sent.
-    var cursors = Deque<RetainedCursor>()
+    var cursors = RetainedCursors()
 
     init() {}
 

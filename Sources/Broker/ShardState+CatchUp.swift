@@ -1,4 +1,3 @@
-import DequeModule
 import Locks
 import MQTT
 
@@ -20,10 +19,10 @@ extension ShardState {
     /// Whether `work` has something to do.
     package var hasWork: Bool { !catchingUp.isEmpty }
 
-    /// One more step for each connection that is catching up.
+    /// One more step for some of the connections that are catching up.
     package mutating func work(into outbox: inout Outbox) {
-        var numbers: [ConnectionNumber] = []
-        swap(&numbers, &catchingUp)
+        let numbers = catchingUp.prefix(Limits.connectionsPerStep)
+        catchingUp.removeFirst(numbers.count)
         for number in numbers {
             connections[Int(number)].isCatchingUp = false
             if connections[Int(number)].phase == .connected { catchUp(number, into: &outbox) }
@@ -74,7 +73,7 @@ extension ShardState {
         _ slot: Int, _ number: ConnectionNumber, limit: Int, into outbox: inout Outbox
     ) -> Int {
         var found: [RetainedMessage] = []
-        var cursor = sessions[slot].cursors.removeFirst()
+        guard var cursor = sessions[slot].cursors.removeFirst() else { return 0 }
         directory.withLock { $0.readRetained(&cursor, steps: Limits.nodesPerSlice, limit: limit, into: &found) }
         if !cursor.isFinished { sessions[slot].cursors.prepend(cursor) }
         for retained in found {

@@ -126,6 +126,9 @@ extension ShardState {
                 if limits.queuesAtMostOnce { queue(outbox.shared(message), qos: qos, for: slot, into: &outbox) }
                 return
             }
+            if limits.queuesAtMostOnce, sessions[slot].outgoing.waiting > 0 {  // Not past those that wait [MQTT-4.6.0-6].
+                return queue(outbox.shared(message), qos: qos, for: slot, into: &outbox)
+            }
             guard !connections[Int(connection)].isFull else {
                 counters.publishesDropped += 1
                 return

@@ -1,4 +1,3 @@
-import DequeModule
 import Locks
 import MQTT
 
@@ -32,28 +31,23 @@ extension ShardState {
         for range in unsubscribe.filters {
             let filter = body.extracting(range)
             directory.withLock { $0.unsubscribe(reference, from: filter) }
-            stopReading(filter, slot)
+            stopReading(filter.copied(), slot)
         }
         acknowledge(number, .unsubscribeAcknowledgement, unsubscribe.packetIdentifier, &outbox)  // [MQTT-3.10.4-5]
     }
 
     /// A repeated SUBSCRIBE begins to read what is retained anew [MQTT-3.8.4-3].
-    mutating func startReading(_ cursor: RetainedCursor, _ slot: Int) {
-        stopReading(cursor.filter.bytes.span, slot)
+    private mutating func startReading(_ cursor: RetainedCursor, _ slot: Int) {
+        stopReading(cursor.filter.bytes, slot)
         sessions[slot].cursors.append(cursor)
     }
 
-    mutating func stopReading(_ filter: Span<UInt8>, _ slot: Int) {
-        for index in sessions[slot].cursors.indices {
-            let known = sessions[slot].cursors[index].filter.bytes
-            guard filter.isEqual(to: known.span) else { continue }
-            var cursor = sessions[slot].cursors.remove(at: index)
-            return directory.withLock { $0.close(&cursor) }
-        }
+    private mutating func stopReading(_ filter: [UInt8], _ slot: Int) {
+        guard !sessions[slot].cursors.isEmpty, var cursor = sessions[slot].cursors.remove(filter) else { return }
+        directory.withLock { $0.close(&cursor) }
     }
 
     mutating func closeCursors(_ slot: Int) {
-        for var cursor in sessions[slot].cursors { directory.withLock { $0.close(&cursor) } }
-        sessions[slot].cursors = []
+        while var cursor = sessions[slot].cursors.removeFirst() { directory.withLock { $0.close(&cursor) } }
     }
 }

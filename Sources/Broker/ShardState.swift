@@ -15,7 +15,7 @@ package struct ShardState: Sendable {
     var sessions: [Session] = []
     var timers: TimerWheel
     /// Connections whose session has more to send than one step may.
-    var catchingUp: [ConnectionNumber] = []
+    var catchingUp = Deque<ConnectionNumber>()
     /// Shards whose mailbox is full at the moment.
     package var mailboxIsFull: [Bool]
 
@@ -209,8 +209,8 @@ package struct ShardState: Sendable {
                 }
             case .connected:
                 // Timers aren't moved with each packet: one that comes up looks when the last packet came.
-                let deadline =
-                    connection.isHeld ? now + connection.silence : connection.latestPacket + connection.silence
+                let silence = connection.isUnread ? max(connection.silence, Limits.unreadPatience) : connection.silence
+                let deadline = connection.latestPacket + silence
                 if deadline <= now {
                     end(number, .keepAliveExpired, into: &outbox)
                 } else {
@@ -223,14 +223,13 @@ package struct ShardState: Sendable {
     /// When `tick` has something to do next.
     package func nextTick() -> Instant? { timers.nextExpiry() }
 
-    /// The connection is not read until a mailbox has room: its silence is ours.
-    package mutating func setHeld(_ number: ConnectionNumber, _ isHeld: Bool, now: Instant) {
-        connections[Int(number)].isHeld = isHeld
-        if isHeld { counters.publishersHeld += 1 }
+    /// The connection is not read from now on, or is again: what it doesn't say then is not its silence.
+    package mutating func setUnread(_ number: ConnectionNumber, _ isUnread: Bool, now: Instant) {
+        connections[Int(number)].isUnread = isUnread
         connections[Int(number)].latestPacket = now
     }
 
-    /// The peer of a connection that is not being read takes what is sent to it: it is alive.
+    /// The peer of a connection that is not read takes what is sent to it: it is alive.
     package mutating func noteProgress(_ number: ConnectionNumber, now: Instant) {
         connections[Int(number)].latestPacket = now
     }
@@ -239,6 +238,7 @@ package struct ShardState: Sendable {
 
     package mutating func countReceived(bytes: Int) { counters.bytesReceived += UInt64(bytes) }
     package mutating func countSent(bytes: Int) { counters.bytesSent += UInt64(bytes) }
+    package mutating func countHeldPublisher() { counters.publishersHeld += 1 }
     package mutating func countSent(packets: Int) { counters.packetsSent += UInt64(packets) }
 
     // MARK: Sessions

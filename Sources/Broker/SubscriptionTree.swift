@@ -48,7 +48,9 @@ struct SubscriptionTree: Sendable {
         var members: UInt32 = 0
         /// The member that was chosen last.
         var latest: UInt32 = 0
+        /// Its neighbours in the list of its node.
         var next: UInt32 = 0
+        var previous: UInt32 = 0
     }
 
     private var nodes = Slab<Node>(placeholder: Node(), permanent: 1)
@@ -56,6 +58,7 @@ struct SubscriptionTree: Sendable {
     private var edges = NumberTable()
     private var entries = Slab<Entry>(placeholder: Entry())
     private var groups = Slab<Group>(placeholder: Group())
+    private var groupNames = NumberTable()
     private let root: UInt32
     private let seed: UInt64
     private var frontier: [UInt32] = []
@@ -113,7 +116,7 @@ struct SubscriptionTree: Sendable {
         var wildcardsCount = !topic.beginsWithDollar
         var start = 0
         while true {
-            let (text, end) = LevelText.read(topic, from: start)
+            let (text, end) = LevelText.read(topic, from: start, seed: seed)
             let bytes = topic.extracting(start..<end)
             walk.following.removeAll(keepingCapacity: true)
             for number in walk.frontier {
@@ -168,16 +171,17 @@ struct SubscriptionTree: Sendable {
         }
     }
 
-    /// The member after the one chosen last; connected members come first.
+    /// The member after the one chosen last; connected members come first, as far as a short search finds them.
     private func nextMember(of group: Group, _ sessions: borrowing SessionTable) -> UInt32 {
         let after = group.latest == 0 ? 0 : entries[group.latest].next
         let start = after == 0 ? group.members : after
         var number = start
-        repeat {
+        for _ in 0..<Limits.groupMembersSearched {
             if sessions.isConnected(entries[number].session) { return number }
             number = entries[number].next == 0 ? group.members : entries[number].next
-        } while number != start
-        return start
+            if number == start { return start }
+        }
+        return number
     }
 
     // MARK: Changing
@@ -293,33 +297,38 @@ struct SubscriptionTree: Sendable {
 
     // MARK: Groups
 
+    private func groupHash(_ name: Span<UInt8>, at node: UInt32) -> UInt32 {
+        var hash = seed
+        for index in name.indices { hash = (hash ^ UInt64(name[index])) &* 0x100_0000_01B3 }
+        return mixed(hash ^ UInt64(node) << 32)
+    }
+
     private func findGroup(_ name: Span<UInt8>, at node: UInt32, endsWithHash: Bool) -> UInt32? {
-        var number = nodes[node].groups
-        while number != 0 {
+        groupNames.first(hash: groupHash(name, at: node)) { number in
             let group = groups[number]
-            if group.endsWithHash == endsWithHash, name.isEqual(to: group.name.span) { return number }
-            number = group.next
+            return group.node == node && group.endsWithHash == endsWithHash && name.isEqual(to: group.name.span)
         }
-        return nil
     }
 
     private mutating func makeGroup(_ name: Span<UInt8>, at node: UInt32, endsWithHash: Bool) -> UInt32 {
         if let known = findGroup(name, at: node, endsWithHash: endsWithHash) { return known }
-        let group = Group(node: node, endsWithHash: endsWithHash, name: name.copied(), next: nodes[node].groups)
-        let number = groups.add(group)
+        let next = nodes[node].groups
+        let number = groups.add(Group(node: node, endsWithHash: endsWithHash, name: name.copied(), next: next))
+        if next != 0 { groups[next].previous = number }
         nodes[node].groups = number
+        groupNames.insert(number, hash: groupHash(name, at: node))
         return number
     }
 
     private mutating func removeGroup(_ number: UInt32) {
         let group = groups[number]
-        if nodes[group.node].groups == number {
-            nodes[group.node].groups = group.next
+        if group.next != 0 { groups[group.next].previous = group.previous }
+        if group.previous != 0 {
+            groups[group.previous].next = group.next
         } else {
-            var before = nodes[group.node].groups
-            while groups[before].next != number { before = groups[before].next }
-            groups[before].next = group.next
+            nodes[group.node].groups = group.next
         }
+        groupNames.remove(number, hash: groupHash(group.name.span, at: group.node))
         groups.remove(number)
     }
 
@@ -341,7 +350,7 @@ struct SubscriptionTree: Sendable {
     private func findNode(_ filter: Span<UInt8>) -> (node: UInt32, endsWithHash: Bool)? {
         var (node, start) = (root, 0)
         while true {
-            let (text, end) = LevelText.read(filter, from: start)
+            let (text, end) = LevelText.read(filter, from: start, seed: seed)
             if filter.isLevel("#", at: start..<end) { return (node, true) }
             if filter.isLevel("+", at: start..<end) {
                 guard nodes[node].plus != 0 else { return nil }
@@ -360,7 +369,7 @@ struct SubscriptionTree: Sendable {
     private mutating func makeNode(_ filter: Span<UInt8>) -> (node: UInt32, endsWithHash: Bool) {
         var (node, start) = (root, 0)
         while true {
-            let (text, end) = LevelText.read(filter, from: start)
+            let (text, end) = LevelText.read(filter, from: start, seed: seed)
             let bytes = filter.extracting(start..<end)
             if filter.isLevel("#", at: start..<end) { return (node, true) }
             if filter.isLevel("+", at: start..<end) {

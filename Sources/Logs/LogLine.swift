@@ -8,8 +8,13 @@ package enum LogLine {
         return "\(line) (\(list))"
     }
 
+    /// Characters of a field; the rest is cut, so that nobody can make a line expensive.
+    private static let fieldCharacters = 256
+
     /// In quotation marks where the bare value could be read as something else.
-    private static func quoted(_ value: String) -> String {
+    private static func quoted(_ whole: String) -> String {
+        let fits = whole.unicodeScalars.dropFirst(fieldCharacters).isEmpty
+        let value = fits ? whole : String(whole.unicodeScalars.prefix(fieldCharacters)) + "..."
         let isBare = !value.isEmpty && !value.utf8.contains { " ,=()\"".utf8.contains($0) }
         return isBare ? escaped(value) : "\"\(escaped(value, quote: true))\""
     }

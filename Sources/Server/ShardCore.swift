@@ -22,6 +22,8 @@ final class Backlog: Sendable {
 /// packets into effects, effects into bytes. Entered once per batch of events.
 struct ShardCore: ~Copyable {
     private static let scratchBytes = 256 << 10
+    /// The beginning of a packet that is moved in front of its rest; a longer one is collected in the connection.
+    private static let movedBytes = 4 << 10
     /// Output is written at the end of a turn, or when this much has come together.
     private static let flushBytes = 64 << 10
     /// Connections accepted in one turn, so that a storm of them doesn't hold up those who are connected.
@@ -53,6 +55,10 @@ struct ShardCore: ~Copyable {
     /// All shards, by number.
     var peers: [Shard] = []
     private var now = Instant(milliseconds: 0)
+    /// Turns one after the other whose batch of events had no room left.
+    private var fullBatches = 0
+    /// The log has said that there are no descriptors left.
+    private var isShortNamed = false
     private var isStopping = false
 
     init(state: consuming ShardState, loop: EventLoop, backlogs: [Backlog], log: Logger) {
@@ -81,7 +87,9 @@ struct ShardCore: ~Copyable {
             }
         }
         if let resume = resumeListeners, resume <= now { listenAgain() }
-        if let tick = state.nextTick(), tick <= now {
+        // After a stall the packets that prove a client alive may still be on their way here: first all of them.
+        fullBatches = events.count >= EventLoop.eventsPerTurn ? fullBatches + 1 : 0
+        if fullBatches % 64 == 0, let tick = state.nextTick(), tick <= now {
             state.tick(now, into: &outbox)
             apply()
         }
@@ -156,7 +164,9 @@ struct ShardCore: ~Copyable {
             switch listeners[index].socket.accept() {
             case .stream(let stream):
                 open(stream, allowsAnonymous: listeners[index].allowsAnonymous)
-            case .nobody: return
+            case .nobody:
+                isShortNamed = false
+                return
             case .gone: continue
             case .exhausted(let error):
                 loop.unwatch(listeners[index].socket.rawDescriptor)
@@ -167,7 +177,8 @@ struct ShardCore: ~Copyable {
 
     /// A listener that can't accept would wake the loop for ever: it rests until a connection closes, or a second.
     private mutating func pause(_ index: Int, because error: SystemError) {
-        if resumeListeners == nil {
+        if !isShortNamed {
+            isShortNamed = true
             log.warning("no new connections for now", metadata: ["reason": "\(error)"])
         }
         pausedListeners.append(index)
@@ -221,10 +232,18 @@ struct ShardCore: ~Copyable {
             if isRead(number) {
                 read(number)
             } else if events & (EPOLLERR.rawValue | EPOLLHUP.rawValue) != 0 {
-                // Both ways are shut: waiting for it to be read would only spin.
-                lose(number, "connection reset")
+                readLast(number)
             }
         }
+    }
+
+    /// A connection that is not read is shut both ways: nothing more can be sent, but what it said still counts, such as
+    /// a DISCONNECT [MQTT-3.14.4-3].
+    private mutating func readLast(_ number: ConnectionNumber) {
+        table[number].isHeld = false
+        table[number].output = OutputBuffer()
+        resume(number)
+        if state.isOpen(number), isRead(number) { read(number) }
     }
 
     private mutating func lose(_ number: ConnectionNumber, _ why: String) {
@@ -248,7 +267,7 @@ struct ShardCore: ~Copyable {
         // The beginning of a packet moves in front of what comes, so that packets are whole in one place; a long one is
         // collected where it is.
         var kept = table[number].input.count
-        if kept > 0, kept <= Self.scratchBytes / 4 {
+        if kept > 0, kept <= Self.movedBytes {
             for index in 0..<kept { buffer[index] = table[number].input[index] }
             table[number].input = []
         } else if kept > 0 {
@@ -265,8 +284,7 @@ struct ShardCore: ~Copyable {
                 table[number].input.append(copying: buffer.span.extracting(0..<count))
                 handleInput(number)
             }
-        case .wouldBlock:
-            if kept > 0 { table[number].input = Array(buffer[..<kept]) }
+        case .wouldBlock: if kept > 0 { table[number].input = Array(buffer[..<kept]) }
         case .end: lose(number, "closed by the peer")
         case .failed(let error): lose(number, "\(error)")
         }
@@ -346,6 +364,9 @@ struct ShardCore: ~Copyable {
         var wanted: UInt32 = isRead(number) ? EPOLLIN.rawValue : 0
         if !table[number].isDirty, !table[number].output.isEmpty { wanted |= EPOLLOUT.rawValue }
         guard wanted != table[number].watched else { return }
+        if (wanted ^ table[number].watched) & EPOLLIN.rawValue != 0 {
+            state.setUnread(number, wanted & EPOLLIN.rawValue == 0, now: now)
+        }
         loop.change(stream.rawDescriptor, as: table.token(of: number), for: wanted)
         table[number].watched = wanted
     }
@@ -445,7 +466,6 @@ struct ShardCore: ~Copyable {
         table[number].isDirty = false
         guard write(number) else { return }
         if table[number].isFull, table[number].output.count < Limits.outputBytes / 2 { drained.append(number) }
-        if !isRead(number) { state.noteProgress(number, now: now) }
         if table[number].input.isEmpty { updateWatch(number) } else { resume(number) }
     }
 
@@ -459,7 +479,9 @@ struct ShardCore: ~Copyable {
         if state.shards > 1 { postMail(above: 0) }
         defer { table[number].isBlocked = !table[number].output.isEmpty }
         switch table[number].output.flush(to: stream, pool: &pool) {
-        case .bytes(let count): state.countSent(bytes: count)
+        case .bytes(let count):
+            state.countSent(bytes: count)
+            if count > 0, table[number].watched & EPOLLIN.rawValue == 0 { state.noteProgress(number, now: now) }
         case .wouldBlock: break
         case .failed:
             // The end comes to light when it is read, which the event loop now reports; until then nothing is kept.
@@ -540,30 +562,35 @@ struct ShardCore: ~Copyable {
         }
     }
 
-    /// A publisher waits until the mailbox that was full for its message has room.
+    /// A publisher waits until the mailboxes have room.
     private mutating func hold(_ number: ConnectionNumber) {
         outbox.holdsPublisher = false
-        var isFull = false
-        for shard in backlogs.indices where shard != state.shard {
-            backlogs[shard].isAwaited.store(true, ordering: .sequentiallyConsistent)
-            if backlogs[shard].isFull { isFull = true }
-        }
-        guard isFull else { return }  // It has been emptied meanwhile.
+        guard awaitsMailbox() else { return }  // It has been emptied meanwhile.
         table[number].isHeld = true
-        state.setHeld(number, true, now: now)
+        state.countHeldPublisher()
         held.append(table.token(of: number))
     }
 
-    /// Mailboxes have room again.
+    /// Whether a mailbox is full; then its shard will call `releaseHeld`.
+    private func awaitsMailbox() -> Bool {
+        var isFull = false
+        for shard in backlogs.indices where shard != state.shard && backlogs[shard].isFull {
+            backlogs[shard].isAwaited.store(true, ordering: .sequentiallyConsistent)
+            if backlogs[shard].isFull { isFull = true }
+        }
+        return isFull
+    }
+
+    /// A mailbox has room again. While another has none, everybody goes on waiting, for that one.
     mutating func releaseHeld() {
         updateTime()
         updateMailboxes()
+        guard !awaitsMailbox() else { return }
         var tokens: [UInt64] = []
         swap(&tokens, &held)
         for token in tokens {
             guard let number = table.number(of: token) else { continue }
             table[number].isHeld = false
-            state.setHeld(number, false, now: now)
             resume(number)
         }
     }

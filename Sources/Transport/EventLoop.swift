@@ -33,7 +33,7 @@ package final class EventLoop: SerialExecutor {
     package static let reservedTokens = UInt64.max - 1
     private static let alarmToken = UInt64.max
     private static let timerToken = UInt64.max - 1
-    private static let eventsPerTurn = 256
+    package static let eventsPerTurn = 256
     private static let lingerMilliseconds: Int64 = 100  // docs/architecture.md, "How a shard waits"
 
     private let mailbox = Lock(Mailbox())

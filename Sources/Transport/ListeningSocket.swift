@@ -27,6 +27,10 @@ package final class ListeningSocket: Sendable {
         descriptor = try Descriptor(adopting: socket(wanted.family, type, 0), from: "socket")
         let socket = descriptor.rawValue
         Stream.setOption(socket, SOL_SOCKET, SO_REUSEADDR)
+        // What is accepted inherits these too: who vanished without a keep-alive of MQTT is found in some minutes.
+        Stream.setOption(socket, SOL_SOCKET, SO_KEEPALIVE)
+        Stream.setOption(socket, CInt(IPPROTO_TCP), TCP_KEEPIDLE, to: 300)
+        Stream.setOption(socket, CInt(IPPROTO_TCP), TCP_KEEPINTVL, to: 30)
         if noDelay { Stream.setOption(socket, CInt(IPPROTO_TCP), TCP_NODELAY) }
         if wanted.family == AF_INET6 { Stream.setOption(socket, CInt(IPPROTO_IPV6), IPV6_V6ONLY) }
         guard unsafe wanted.withPointer({ unsafe bind(socket, $0, wanted.length) }) == 0 else {

@@ -102,7 +102,8 @@ package struct BufferPool {
     mutating func give(_ buffer: inout [UInt8]) {
         var given: [UInt8] = []
         swap(&given, &buffer)
-        guard given.capacity <= Self.largestKept, freeBytes + given.capacity <= Self.keptBytes else { return }
+        guard given.capacity > 0, given.capacity <= Self.largestKept, freeBytes + given.capacity <= Self.keptBytes
+        else { return }
         freeBytes += given.capacity
         free.append(given)
     }

@@ -63,8 +63,8 @@ package final class Stream: Sendable {
     }
 
     /// The corresponding C function is `setsockopt`; what fails here only costs speed.
-    static func setOption(_ descriptor: CInt, _ level: CInt, _ name: CInt) {
-        var on: CInt = 1
-        unsafe setsockopt(descriptor, level, name, &on, socklen_t(MemoryLayout<CInt>.size))
+    static func setOption(_ descriptor: CInt, _ level: CInt, _ name: CInt, to value: CInt = 1) {
+        var value = value
+        unsafe setsockopt(descriptor, level, name, &value, socklen_t(MemoryLayout<CInt>.size))
     }
 }

@@ -17,7 +17,7 @@ private struct Twins {
     init(seed: UInt64) {
         generator = SeededGenerator(seed: seed)
         shards = 1 + generator.below(3)
-        directory = Directory(shards: shards)
+        directory = Directory(shards: shards, seed: seed)
     }
 
     /// One random step; what was wrong with it, if anything was.
@@ -70,6 +70,7 @@ private struct Twins {
 
     mutating func remove(_ client: String) {
         guard let session = sessions.removeValue(forKey: client) else { return }
+        while directory.removeSubscriptions(of: session, atMost: 1 + generator.below(5)) {}
         directory.remove(session)
         model.remove(client)
     }
@@ -78,40 +79,35 @@ private struct Twins {
         Self.clients.first { sessions[$0] == session } ?? "nobody"
     }
 
+    /// Each ordinary receiver once at its highest QoS, and one member for each group.
     private func compare(_ receivers: [Receiver], _ topic: String) -> String? {
-        var ordinary: [String: QoS] = [:]
-        var chosen: [(String, QoS)] = []
-        for receiver in receivers {
-            let client = client(of: receiver.session)
-            if receiver.isShared {
-                chosen.append((client, receiver.maximumQoS))
-            } else if ordinary.updateValue(receiver.maximumQoS, forKey: client) != nil {
-                return "\(client) gets \(topic) twice"
-            }
-        }
-        let expected = model.receivers(of: topic)
-        guard ordinary == expected else { return "\(topic) goes to \(ordinary) instead of \(expected)" }
-        let groups = model.groups(of: topic)
-        guard chosen.count == groups.count else { return "\(topic) goes to \(chosen.count) of \(groups.count) groups" }
-        return Self.canServe(Array(groups.values), chosen) ? nil : "\(topic) goes to \(chosen), who are not members"
+        let got = receivers.map { Member(client: client(of: $0.session), qos: $0.maximumQoS) }
+        var wanted = model.receivers(of: topic).map { [Member(client: $0.key, qos: $0.value)] }
+        wanted += model.groups(of: topic).values.map { $0.map { Member(client: $0.client, qos: $0.qos) } }
+        return Self.isFair(got, to: wanted) ? nil : "\(topic) goes to \(got) instead of one of each of \(wanted)"
     }
 
-    /// Whether each group can be given one of the chosen for its own (bipartite matching by augmenting paths).
-    private static func canServe(_ groups: [[NaiveDirectory.Subscription]], _ chosen: [(String, QoS)]) -> Bool {
-        var owner = [Int?](repeating: nil, count: chosen.count)
-        func serve(_ group: Int, _ tried: inout Set<Int>) -> Bool {
-            for index in chosen.indices
-            where groups[group].contains(where: { $0.client == chosen[index].0 && $0.qos == chosen[index].1 }) {
+    private struct Member: Equatable {
+        let client: String
+        let qos: QoS
+    }
+
+    /// Whether those who got a message are one of each list (bipartite matching by augmenting paths).
+    private static func isFair(_ got: [Member], to lists: [[Member]]) -> Bool {
+        guard got.count == lists.count else { return false }
+        var owner = [Int?](repeating: nil, count: got.count)
+        func serve(_ list: Int, _ tried: inout Set<Int>) -> Bool {
+            for index in got.indices where lists[list].contains(got[index]) {
                 guard tried.insert(index).inserted else { continue }
                 if let other = owner[index], !serve(other, &tried) { continue }
-                owner[index] = group
+                owner[index] = list
                 return true
             }
             return false
         }
-        return groups.indices.allSatisfy { group in
+        return lists.indices.allSatisfy { list in
             var tried = Set<Int>()
-            return serve(group, &tried)
+            return serve(list, &tried)
         }
     }
 
@@ -151,11 +147,11 @@ private struct Twins {
 }
 
 @Suite struct `The directory` {
-    @Test(arguments: 1...12 as ClosedRange<UInt64>)
+    @Test(arguments: 1...6 as ClosedRange<UInt64>)
     func `answers as a naive model does, and is empty when all is taken away`(_ seed: UInt64) {
         var twins = Twins(seed: seed)
         for round in 1...3 {
-            for step in 1...2500 {
+            for step in 1...2000 {
                 if let problem = twins.step() {
                     Issue.record("seed \(seed), round \(round), step \(step): \(problem)")
                     return
@@ -173,10 +169,10 @@ private struct Twins {
     }
 
     /// Cursors that stand still while their tree changes; then each message that was there all the time is found once.
-    @Test(arguments: 1...20 as ClosedRange<UInt64>)
+    @Test(arguments: 1...10 as ClosedRange<UInt64>)
     func `lets cursors read on whatever changes around them [MQTT-3.3.1-6]`(_ seed: UInt64) {
         var generator = SeededGenerator(seed: seed)
-        var directory = Directory(shards: 1)
+        var directory = Directory(shards: 1, seed: seed)
         var model = NaiveDirectory()
         let session = directory.session(of: "a")
         func change() {
@@ -207,7 +203,7 @@ private struct Twins {
     }
 
     @Test func `keeps a session's home and gives it to nobody else`() {
-        var directory = Directory(shards: 3)
+        var directory = Directory(shards: 3, seed: 1)
         let client = ClientIdentifier("a")
         guard case .here(let session, isNew: true) = directory.home(of: client, askedFrom: 2, isPlaced: true) else {
             Issue.record("a new session is where it is placed")
@@ -221,7 +217,7 @@ private struct Twins {
     }
 
     @Test func `gives back the numbers of thousands of sessions`() {
-        var directory = Directory(shards: 4)
+        var directory = Directory(shards: 4, seed: 1)
         var numbers = Set<SessionNumber>()
         for round in 0..<3 {
             let sessions = (0..<1000).map { directory.session(of: "\(round) \($0)", on: $0 % 4) }

@@ -190,7 +190,6 @@ import Testing
         connection.send(.pingRequest)
         _ = broker.open()
         #expect(broker.counters.packetsReceived == 2)
-        #expect(broker.counters.connectionsAccepted == 1)
         #expect(broker.counters.connections == 2)
         connection.drop()
         #expect(broker.counters.connections == 1)

@@ -136,15 +136,15 @@ private func sent(
 
     @Test func `has at most so many bytes on their way, but one message always`() {
         let pair = Pair(inFlightBytes: 100)
-        pair.publisher.publish("t", String(repeating: "x", count: 500), .atLeastOnce)  // 503 bytes
-        pair.publisher.publish("t", String(repeating: "y", count: 47), .exactlyOnce)  // 50 bytes
-        pair.publisher.publish("t", String(repeating: "z", count: 47), .atLeastOnce)
-        pair.publisher.publish("t", "", .atLeastOnce)
+        pair.publisher.publish("t", String(repeating: "x", count: 500), .atLeastOnce)
+        pair.publisher.publish("t", String(repeating: "y", count: 50), .exactlyOnce)
+        pair.publisher.publish("t", String(repeating: "z", count: 50), .atLeastOnce)
+        pair.publisher.publish("t", "1", .atLeastOnce)
         #expect(pair.subscriber.takeDeliveries().map(\.payload.count) == [500])
         pair.subscriber.acknowledge(1)
-        #expect(pair.subscriber.takeDeliveries().map(\.payload.count) == [47, 47])
+        #expect(pair.subscriber.takeDeliveries().map(\.payload.count) == [50, 50])
         pair.subscriber.acknowledge(3)
-        #expect(pair.subscriber.takeDeliveries().map(\.payload.count) == [0])
+        #expect(pair.subscriber.takeDeliveries().map(\.payload.count) == [1])
     }
 
     @Test func `lets the bytes of a QoS 2 message go with its PUBREC`() {

@@ -131,7 +131,7 @@ import Testing
 @Suite struct `The retained tree` {
     @Test(arguments: [1, 2, 3, 7, 1000], [1, 2, 1000])
     func `is read whole in slices of any size`(_ steps: Int, _ limit: Int) throws {
-        var directory = Directory(shards: 1)
+        var directory = Directory(shards: 1, seed: 7)
         let topics = ["a", "a/b", "a/b/c", "a/c", "b", "b/", "/", "//", "a/b/d", "z/y/x/w"]
         for topic in topics { directory.retain(topic, "1") }
         let session = directory.session(of: "a")
@@ -151,7 +151,7 @@ import Testing
     }
 
     @Test func `closes a cursor twice without harm`() throws {
-        var directory = Directory(shards: 1)
+        var directory = Directory(shards: 1, seed: 7)
         directory.retain("a/b", "1")
         let session = directory.session(of: "a")
         let opened = directory.subscribe(session, "a/+")

@@ -168,7 +168,8 @@ import Testing
         broker.publish("a/$SYS/x", "2", isRetained: true)
         broker.publish("$SYS", "3", isRetained: true)
         for (filter, payloads) in [
-            ("#", ["2"]), ("+/#", ["2"]), ("+/+/x", ["2"]), ("+", []), ("$SYS/#", ["1", "3"]), ("$SYS/+/+", ["1"]),
+            ("#", ["2"]), ("+/#", ["2"]), ("+/+/x", ["2"]), ("+/a/x", []), ("+/a/+", []), ("+/a/#", []), ("+", []),
+            ("$SYS/#", ["1", "3"]), ("$SYS/+/+", ["1"]),
             ("$SYS", ["3"]), ("a/+/x", ["2"]), ("a/#", ["2"]),
         ] as [(String, [String])] {
             let subscriber = broker.connect("subscriber")

@@ -137,7 +137,7 @@ struct Takeover: CustomTestStringConvertible {
     @Test func `spreads new sessions over the shards, wherever they are accepted`() {
         let broker = ShardHarness(shards: 3)
         let connections = (0..<9).map { broker.connect("client \($0)") }
-        #expect(broker.figures.sessionCounts == [3, 3, 3])
+        for shard in 0..<3 { #expect(connections.filter { $0.shard == shard }.count == 3) }
         #expect(connections.allSatisfy { $0.take() == [.accepted(sessionPresent: false)] })
     }
 
@@ -150,7 +150,7 @@ struct Takeover: CustomTestStringConvertible {
             #expect(connection.take() == [.accepted(sessionPresent: true)])
             connection.disconnect()
         }
-        #expect(broker.figures.sessionCounts == [0, 0, 1])
+        #expect(broker.figures.sessionCount == 1)
     }
 
     @Test func `does not mistake a session for another that had its number before`() {

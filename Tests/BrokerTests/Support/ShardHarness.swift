@@ -44,7 +44,7 @@ final class ShardHarness {
     private var answers: [(TestConnection, ControlPacket)] = []
 
     init(shards count: Int = 1, limits: Limits = Limits(), seed: UInt64 = 1) {
-        let directory = Lock(Directory(shards: count))
+        let directory = Lock(Directory(shards: count, seed: seed))
         let now = now
         self.directory = directory
         shards = (0..<count).map {
@@ -171,7 +171,13 @@ final class ShardHarness {
                 posts[index][target].append(.move(connection, allowsAnonymous: true))
             }
         }
-        for case .closed(let number, _, let reason) in shard.outbox.events { closed[number]?.closeReason = reason }
+        for event in shard.outbox.events {
+            switch event {
+            case .closed(let number, _, let reason): closed[number]?.closeReason = reason
+            case .connected(let number, let client, _, _, _): shard.connections[Int(number)]?.client = client
+            default: break
+            }
+        }
         events += shard.outbox.events
         if shard.outbox.holdsPublisher {
             holds += 1
@@ -312,10 +318,6 @@ final class ShardHarness {
     }
 
     func hasWork(_ shard: Int = 0) -> Bool { shards[shard].state.hasWork }
-    func client(of connection: TestConnection) -> ClientIdentifier? {
-        guard case .on(let shard, let number) = connection.place else { return nil }
-        return shards[shard].state.client(of: number)
-    }
     var counters: Counters { shards.map(\.state.counters).reduce(Counters(), +) }
     var figures: Directory { directory.withLock { $0 } }
 }

@@ -32,10 +32,14 @@ final class TestConnection {
     /// What came, until somebody takes it.
     var packets: [ControlPacket] = []
     var closeReason: CloseReason?
+    /// Under which its CONNECT was accepted.
+    var client: ClientIdentifier?
     /// Bytes that were sent and not handled yet.
     var unread: [[UInt8]] = []
     /// Whether each PUBLISH and PUBREL that comes is answered at once.
     var acknowledgesAtOnce = false
+    /// For a test that has many.
+    var tag = 0
     private var latestIdentifier: PacketIdentifier = 0
 
     init(_ harness: ShardHarness, on shard: Int, _ number: ConnectionNumber) {
