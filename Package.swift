@@ -52,6 +52,8 @@ let package = Package(
             swiftSettings: settings
         ),
         .testTarget(name: "MQTTTests", dependencies: ["MQTT"], swiftSettings: testSettings),
+        .testTarget(
+            name: "BrokerTests", dependencies: ["Broker", "Locks", "MQTT"], swiftSettings: testSettings),
         .testTarget(name: "ConfigurationTests", dependencies: ["Configuration"], swiftSettings: testSettings),
         .testTarget(
             name: "LogsTests", dependencies: ["Logs", .product(name: "Logging", package: "swift-log")],

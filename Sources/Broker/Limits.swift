@@ -30,7 +30,7 @@ package struct Limits: Sendable {
     /// Members of a shared subscription that are looked at to find one that is connected.
     package static let groupMembersSearched = 256
     /// Milliseconds for which a connection that is not read, because its output is full or a mailbox is, may take
-    /// nothing before it counts as gone; more, where its keep-alive says so.
+    /// nothing before it counts as gone, if it has a keep-alive at all; more, where that says so.
     package static let unreadPatience: Int64 = 60_000
     /// Connections that catch up in one turn, a step each.
     package static let connectionsPerStep = 64

@@ -28,6 +28,7 @@ extension ShardState {
         // Also for one that nothing awaits: the client then finishes the handshake and frees the identifier.
         _ = sessions[connections[Int(number)].slot].outgoing.received(identifier)
         outbox.acknowledge(number, Acknowledgement(.publishRelease, identifier))  // [MQTT-4.6.0-4]
+        if limits.inFlightBytes > 0 { catchUp(number, into: &outbox) }  // Its bytes are on their way no more.
     }
 
     mutating func released(

@@ -11,19 +11,25 @@ extension ShardState {
         counters.publishesReceived += 1
         counters.publishBytesReceived += UInt64(publish.payload.count)
         let topic = body.extracting(publish.topic)
-        let isWelcome = isWelcome(topic, payloadBytes: publish.payload.count)
         switch publish.qos {
-        case .atMostOnce:
-            if isWelcome { route(publish, topic, body.extracting(publish.payload), into: &outbox) }
+        case .atMostOnce: take(publish, topic, body, into: &outbox)
         case .atLeastOnce:
-            if isWelcome { route(publish, topic, body.extracting(publish.payload), into: &outbox) }
+            take(publish, topic, body, into: &outbox)
             acknowledge(number, .publishAcknowledgement, publish.packetIdentifier, &outbox)  // [MQTT-4.3.2-2]
         case .exactlyOnce:
             // Routed when it first comes; until PUBREL the identifier says that it has been [MQTT-4.3.3-2].
             let isFirst = sessions[connections[Int(number)].slot].incoming.insert(publish.packetIdentifier)
-            if isFirst && isWelcome { route(publish, topic, body.extracting(publish.payload), into: &outbox) }
+            if isFirst { take(publish, topic, body, into: &outbox) }
             acknowledge(number, .publishReceived, publish.packetIdentifier, &outbox)
         }
+    }
+
+    @inline(__always)
+    private mutating func take(
+        _ publish: Publish, _ topic: Span<UInt8>, _ body: Span<UInt8>, into outbox: inout Outbox
+    ) {
+        guard isWelcome(topic, payloadBytes: publish.payload.count) else { return }
+        route(publish, topic, body.extracting(publish.payload), into: &outbox)
     }
 
     /// Whether a client's message is taken. One that is not is acknowledged and dropped [MQTT-3.3.5-2].
@@ -126,7 +132,8 @@ extension ShardState {
                 if limits.queuesAtMostOnce { queue(outbox.shared(message), qos: qos, for: slot, into: &outbox) }
                 return
             }
-            if limits.queuesAtMostOnce, sessions[slot].outgoing.waiting > 0 {  // Not past those that wait [MQTT-4.6.0-6].
+            // Not past those that wait [MQTT-4.6.0-6].
+            if limits.queuesAtMostOnce, sessions[slot].outgoing.waiting > 0 {
                 return queue(outbox.shared(message), qos: qos, for: slot, into: &outbox)
             }
             guard !connections[Int(connection)].isFull else {

@@ -53,7 +53,10 @@ package struct ShardState: Sendable {
         _ header: FixedHeader, _ body: Span<UInt8>, from number: ConnectionNumber, now: Instant,
         into outbox: inout Outbox
     ) {
-        counters.packetsReceived += 1
+        // A CONNECT that was moved here has been counted where it came in.
+        if !connections[Int(number)].isPlaced || connections[Int(number)].phase != .awaitingConnect {
+            counters.packetsReceived += 1
+        }
         connections[Int(number)].latestPacket = now
         guard header.packetLength <= limits.packetBytes || connections[Int(number)].phase != .connected else {
             return end(number, .packetTooLarge(bytes: header.packetLength), into: &outbox)
@@ -185,7 +188,6 @@ package struct ShardState: Sendable {
         connections[Int(number)] = Connection()
         timers.cancel(number)
         counters.connections -= 1
-        counters.packetsReceived -= 1  // The CONNECT is counted where it is answered.
         outbox.move(number, to: shard)
     }
 
@@ -227,6 +229,8 @@ package struct ShardState: Sendable {
     package mutating func setUnread(_ number: ConnectionNumber, _ isUnread: Bool, now: Instant) {
         connections[Int(number)].isUnread = isUnread
         connections[Int(number)].latestPacket = now
+        let silence = connections[Int(number)].silence
+        if silence > 0 { timers.schedule(number, at: now + silence) }
     }
 
     /// The peer of a connection that is not read takes what is sent to it: it is alive.

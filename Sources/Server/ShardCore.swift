@@ -247,6 +247,7 @@ struct ShardCore: ~Copyable {
     }
 
     private mutating func lose(_ number: ConnectionNumber, _ why: String) {
+        if state.shards > 1 { postMail(above: 0) }  // As for DISCONNECT.
         state.end(number, .lost(why), into: &outbox)
         apply()
     }
@@ -314,6 +315,8 @@ struct ShardCore: ~Copyable {
                     state.announce(header, from: number, into: &outbox)
                     break
                 }
+                // A session that ends may begin on another shard at once: what its client has published goes before.
+                if state.shards > 1, header.byte == 0xE0 || header.byte == 0x10 { postMail(above: 0) }
                 let body = bytes.extracting(start..<(start + header.remainingLength))
                 state.receive(header, body, from: number, now: now, into: &outbox)
                 guard state.isOpen(number) else {

@@ -148,21 +148,3 @@ import Testing
         #expect(outbox.mail[1].isEmpty && outbox.mail[1].byteCount == 0)
     }
 }
-
-@Suite struct `The order of a client's messages` {
-    /// The client lives on another shard than before, and what it published there is still on its way.
-    @Test func `holds across its connections, wherever they live [MQTT-4.6.0-6]`() {
-        let broker = ShardHarness(shards: 2)
-        let subscriber = broker.connect("subscriber", home: 1)
-        subscriber.subscribe(("t", .atMostOnce))
-        _ = subscriber.take()
-        let first = broker.connect("publisher", home: 0)
-        broker.settlesAtOnce = false
-        first.publish("t", "1")
-        first.disconnect()
-        let second = broker.connect("publisher", home: 1)
-        second.publish("t", "2")
-        broker.settle()
-        #expect(subscriber.takePayloads() == ["1", "2"])
-    }
-}

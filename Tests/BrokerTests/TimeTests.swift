@@ -56,14 +56,28 @@ import Testing
         #expect(!connection.isClosed)
     }
 
-    @Test func `stands still while the connection is held`() {
+    @Test(arguments: [1000, 20_000, 59_000] as [Int64])
+    func `stands still while the connection is not read, and begins anew then [MQTT-3.1.2-24]`(_ unread: Int64) {
         let broker = ShardHarness()
         let connection = broker.connect("a", keepAlive: 10)
-        broker.setHeld(connection, true)
-        broker.advanceByDeadlines(100_000)
+        broker.setUnread(connection, true)
+        broker.advanceByDeadlines(unread)
         #expect(!connection.isClosed)
-        broker.setHeld(connection, false)
+        broker.setUnread(connection, false)
         broker.advanceByDeadlines(14_999)
+        #expect(!connection.isClosed)
+        broker.advanceByDeadlines(200)
+        #expect(connection.closeReason == .keepAliveExpired)
+    }
+
+    @Test(arguments: [10, 100] as [UInt16])
+    func `gives a peer that is not read and takes nothing a minute at least`(_ keepAlive: UInt16) {
+        let broker = ShardHarness()
+        let connection = broker.connect("a", keepAlive: keepAlive)
+        broker.advanceByDeadlines(1000)
+        broker.setUnread(connection, true)
+        let patience = max(Limits.unreadPatience, Int64(keepAlive) * 1500)
+        broker.advanceByDeadlines(patience - 1)
         #expect(!connection.isClosed)
         broker.advanceByDeadlines(200)
         #expect(connection.closeReason == .keepAliveExpired)

@@ -312,9 +312,9 @@ final class ShardHarness {
         shards[shard].state.noteProgress(number, now: now)
     }
 
-    func setHeld(_ connection: TestConnection, _ isHeld: Bool) {
+    func setUnread(_ connection: TestConnection, _ isUnread: Bool) {
         guard case .on(let shard, let number) = connection.place else { return }
-        shards[shard].state.setHeld(number, isHeld, now: now)
+        shards[shard].state.setUnread(number, isUnread, now: now)
     }
 
     func hasWork(_ shard: Int = 0) -> Bool { shards[shard].state.hasWork }
