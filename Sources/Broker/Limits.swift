@@ -19,6 +19,9 @@ package struct Limits: Sendable {
     /// Bytes posted to one shard that it has not handled yet. Past it QoS 0 is dropped, QoS 1 and 2 stop their publisher.
     package var mailboxBytes = 16 << 20
 
+    /// Messages in one step for one session that catches up, so that nobody else waits for it.
+    package var messagesPerStep = 256
+
     package init() {}
 
     /// Bytes for one connection that the kernel has not taken yet. Past it QoS 0 is dropped, QoS 1 and 2 wait.
@@ -33,9 +36,7 @@ package struct Limits: Sendable {
     /// nothing before it counts as gone, if it has a keep-alive at all; more, where that says so.
     package static let unreadPatience: Int64 = 60_000
     /// Connections that catch up in one turn, a step each.
-    package static let connectionsPerStep = 64
-    /// Messages in one step for one session that catches up, so that nobody else waits for it.
-    package static let messagesPerStep = 64
+    package static let connectionsPerStep = 32
     /// Nodes of the retained tree that are looked at in one slice, under the directory's lock; and slices in one step.
     package static let nodesPerSlice = 256
     package static let slicesPerStep = 8

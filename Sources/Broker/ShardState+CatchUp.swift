@@ -34,7 +34,7 @@ extension ShardState {
     mutating func catchUp(_ number: ConnectionNumber, into outbox: inout Outbox) {
         let slot = connections[Int(number)].slot
         guard !connections[Int(number)].isFull else { return }
-        var budget = Limits.messagesPerStep
+        var budget = limits.messagesPerStep
         while budget > 0, let (item, isDuplicate) = sessions[slot].outgoing.next(limits) {
             send(item, isDuplicate: isDuplicate, to: number, into: &outbox)
             budget -= 1

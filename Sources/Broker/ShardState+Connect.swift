@@ -69,7 +69,7 @@ extension ShardState {
         end(number, .refused(code), into: &outbox)
     }
 
-    /// A Client Identifier for a client that brings none [MQTT-3.1.3-6]: 122 random bits, so nobody has it.
+    /// A Client Identifier for a client that brings none [MQTT-3.1.3-6]: 128 random bits, so nobody has it.
     static func inventedIdentifier() -> ClientIdentifier {
         var generator = SystemRandomNumberGenerator()
         let (high, low) = (

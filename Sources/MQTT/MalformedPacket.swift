@@ -36,7 +36,7 @@ package enum MalformedPacket: Error, Hashable, Sendable {
     case invalidRequestedQoS(UInt8)
     /// [MQTT-3.8.3-3], [MQTT-3.10.3-2]
     case noTopicFilters
-    /// A return code or acknowledge flag that the specification does not have (3.2.2, 3.9.3).
+    /// A return code that the specification does not have (3.2.2.3, 3.9.3).
     case invalidReturnCode(UInt8)
 }
 
@@ -53,15 +53,15 @@ extension MalformedPacket: CustomStringConvertible {
         case .nullCharacter: "a string holds U+0000 [MQTT-1.5.3-2]"
         case .wrongProtocolName: "the protocol name is not MQTT [MQTT-3.1.2-1]"
         case .reservedConnectFlag: "the reserved connect flag is set [MQTT-3.1.2-3]"
-        case .inconsistentWill: "the will flags contradict each other [MQTT-3.1.2-11]"
+        case .inconsistentWill: "the will flags contradict each other [MQTT-3.1.2-11] [MQTT-3.1.2-14]"
         case .passwordWithoutUserName: "a password without a user name [MQTT-3.1.2-22]"
         case .qualityOfServiceThree: "QoS 3 [MQTT-3.3.1-4]"
         case .duplicateAtMostOnce: "DUP on a message of QoS 0 [MQTT-3.3.1-2]"
         case .zeroPacketIdentifier: "the packet identifier is 0 [MQTT-2.3.1-1]"
-        case .invalidTopicName: "an invalid topic name [MQTT-3.3.2-2]"
-        case .invalidTopicFilter: "an invalid topic filter [MQTT-4.7.1-2]"
+        case .invalidTopicName: "an invalid topic name [MQTT-3.3.2-2] [MQTT-4.7.3-1]"
+        case .invalidTopicFilter: "an invalid topic filter [MQTT-4.7.1-2] [MQTT-4.7.1-3]"
         case .invalidRequestedQoS(let byte): "the requested QoS is \(byte) [MQTT-3-8.3-4]"
-        case .noTopicFilters: "no topic filter at all [MQTT-3.8.3-3]"
+        case .noTopicFilters: "no topic filter at all [MQTT-3.8.3-3] [MQTT-3.10.3-2]"
         case .invalidReturnCode(let code): "return code \(code) does not exist"
         }
     }

@@ -26,6 +26,8 @@ struct ShardCore: ~Copyable {
     private static let movedBytes = 4 << 10
     /// Output is written at the end of a turn, or when this much has come together.
     private static let flushBytes = 64 << 10
+    /// Bytes for all connections together after which a turn writes what it has, lest a fan-out fill the memory.
+    private static let turnBytes = 8 << 20
     /// Connections accepted in one turn, so that a storm of them doesn't hold up those who are connected.
     private static let acceptsPerTurn = 32
     /// Mail is posted at the end of a turn, or when this much has come together.
@@ -44,6 +46,8 @@ struct ShardCore: ~Copyable {
     private var pool = BufferPool()
     private var scratch = [UInt8](repeating: 0, count: ShardCore.scratchBytes)
     private var dirty: [ConnectionNumber] = []
+    /// Bytes of messages for them since something was written.
+    private var collectedBytes = 0
     /// Full connections whose output has drained.
     private var drained: [ConnectionNumber] = []
     /// Connections that are not read until mailboxes have room, as tokens.
@@ -118,6 +122,7 @@ struct ShardCore: ~Copyable {
     }
 
     private mutating func flushAll() {
+        collectedBytes = 0
         // Flushing can let a full connection go on, which makes more to flush; that waits for the next turn.
         var numbers: [ConnectionNumber] = []
         swap(&numbers, &dirty)
@@ -446,6 +451,11 @@ struct ShardCore: ~Copyable {
         }
         markDirty(number)
         if table[number].output.count > Self.flushBytes { flushEarly(number) }
+        collectedBytes += outbox.messages.byteCount(of: Int(record.index))
+        if collectedBytes > Self.turnBytes {
+            collectedBytes = 0
+            for number in dirty { write(number) }
+        }
     }
 
     @inline(__always)

@@ -173,7 +173,7 @@ import Testing
             guard broker.hasWork() else { break }
             broker.work()
         }
-        #expect(largest <= Limits.messagesPerStep)
+        #expect(largest <= 64)
     }
 
     /// Old values, new values and removals, at all QoS, between all steps: what the client knows at the end is what is

@@ -46,6 +46,8 @@ final class ShardHarness {
     init(shards count: Int = 1, limits: Limits = Limits(), seed: UInt64 = 1) {
         let directory = Lock(Directory(shards: count, seed: seed))
         let now = now
+        var limits = limits
+        limits.messagesPerStep = 64  // Short, so that a test needs few messages to see several steps.
         self.directory = directory
         shards = (0..<count).map {
             Shard(ShardState(shard: $0, of: count, limits: limits, directory: directory, now: now))
