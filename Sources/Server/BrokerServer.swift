@@ -47,10 +47,11 @@ package final class BrokerServer: Sendable {
     private static func bind(_ configuration: Configuration) throws -> [Listener] {
         var listeners: [Listener] = []
         for wanted in configuration.listeners {
-            let name = configuration.isLoopbackOnly ? "localhost" : wanted.address
+            // By number: "localhost" is not everywhere both.
+            let names = configuration.isLoopbackOnly ? ["127.0.0.1", "::1"] : [wanted.address]
             var failure: ListenError?
             var bound = 0
-            for address in try SocketAddress.resolve(name, port: wanted.port) {
+            for address in try names.flatMap({ try SocketAddress.resolve($0, port: wanted.port) }) {
                 do throws(SystemError) {
                     let socket = try ListeningSocket(address, noDelay: configuration.setsTCPNoDelay)
                     listeners.append(Listener(socket: socket, allowsAnonymous: configuration.allowsAnonymous))
@@ -62,7 +63,7 @@ package final class BrokerServer: Sendable {
                 }
             }
             if let failure { throw failure }
-            if bound == 0 { throw ListenError(address: "\(name ?? "*"):\(wanted.port)", reason: nil) }
+            if bound == 0 { throw ListenError(address: "\(wanted.address ?? "*"):\(wanted.port)", reason: nil) }
         }
         return listeners
     }
