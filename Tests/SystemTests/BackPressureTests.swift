@@ -12,7 +12,8 @@ extension System {
             let limit = 64 << 20
             let sent = try client.sendUntilBlocked(pings, limit: limit)
             #expect(sent < limit, "the broker kept \(sent) bytes of replies")
-            #expect(broker.residentMegabytes < before + 32)
+            // The address sanitizer keeps what is freed.
+            if !isSanitized { #expect(broker.residentMegabytes < before + 32) }
             if sent % 2 == 1 { try client.send([0]) }
             for number in 0..<(sent + 1) / 2 {
                 guard try client.receive(within: 30).first == 0xD0 else { throw Unexpected("reply \(number)") }
