@@ -15,6 +15,7 @@ run: build
 
 build:
 	@Tests/Support/install build
+	@Tests/Support/embed
 	@swift build -c release --product martlet --quiet
 
 ## Every test; the last line reads `N passed, N failed`.

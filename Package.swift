@@ -42,10 +42,14 @@ let package = Package(
             ],
             swiftSettings: settings
         ),
+        .target(name: "ConformanceCases"),
+        .target(
+            name: "Conformance", dependencies: ["CLinux", "ConformanceCases", "Locks", "Transport"],
+            swiftSettings: settings),
         .executableTarget(
             name: "martlet",
             dependencies: [
-                "Configuration", "Logs", "Server",
+                "Configuration", "Conformance", "Logs", "Server", "Transport",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -54,6 +58,7 @@ let package = Package(
         .testTarget(name: "MQTTTests", dependencies: ["MQTT"], swiftSettings: testSettings),
         .testTarget(
             name: "BrokerTests", dependencies: ["Broker", "Locks", "MQTT"], swiftSettings: testSettings),
+        .testTarget(name: "ConformanceTests", dependencies: ["Conformance"], swiftSettings: testSettings),
         .testTarget(name: "ConfigurationTests", dependencies: ["Configuration"], swiftSettings: testSettings),
         .testTarget(
             name: "LogsTests", dependencies: ["Logs", .product(name: "Logging", package: "swift-log")],

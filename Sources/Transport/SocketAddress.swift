@@ -1,4 +1,4 @@
-import CLinux
+package import CLinux
 import Glibc
 
 /// An IPv4 or IPv6 address with a port, in 28 bytes.
@@ -12,16 +12,16 @@ package struct SocketAddress: Sendable {
     }
 
     /// The length that the system expects with it.
-    var length: socklen_t {
+    package var length: socklen_t {
         socklen_t(isIPv4 ? MemoryLayout<sockaddr_in>.size : MemoryLayout<sockaddr_in6>.size)
     }
 
-    var family: CInt { CInt(storage.sin6_family) }
+    package var family: CInt { CInt(storage.sin6_family) }
 
     /// Port 0 to 65,535.
     package var port: UInt16 { UInt16(bigEndian: storage.sin6_port) }  // At the same place in both families.
 
-    func withPointer<Result>(_ body: (UnsafePointer<sockaddr>) -> Result) -> Result {
+    package func withPointer<Result>(_ body: (UnsafePointer<sockaddr>) -> Result) -> Result {
         unsafe withUnsafePointer(to: storage) { pointer in
             unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { unsafe body($0) }
         }

@@ -8,7 +8,7 @@ internal import Server
         commandName: "martlet",
         abstract: "An MQTT 3.1.1 broker.",
         version: "martlet \(martletVersion)",
-        subcommands: [Serve.self, CheckConfig.self],
+        subcommands: [Serve.self, CheckConfig.self, ConformanceCommand.self],
         defaultSubcommand: Serve.self
     )
 

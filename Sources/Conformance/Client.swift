@@ -1,0 +1,281 @@
+/// One connection of a case: it sends bytes, reads packets, and tells a broker that is slow from one that stays silent.
+final class Client {
+    enum Arrival {
+        case packet(Packet, Frame)
+        case closed
+        /// The broker answered every probe, but what was awaited did not come.
+        case silence
+        /// Nothing at all came until the case's time was up.
+        case timedOut
+        /// Bytes that are no packet.
+        case garbage([UInt8])
+    }
+
+    let name: String
+    private let stream: any ByteStream
+    /// Opens another stream to the broker.
+    private let elsewhere: Connector
+    private let transcript: Transcript
+    private var unread: [UInt8] = []
+    private var unreadOffset = 0
+    /// Packets that an exchange has put aside, first come first.
+    private var kept: [(Packet, Frame)] = []
+    private var held: [UInt8] = []
+    /// CONNACK 0 has come.
+    private(set) var isAccepted = false
+    private(set) var isOver = false
+    /// If set, retained messages of QoS 0 whose topic doesn't hold it are somebody else's: a case that looks at `#` would
+    /// meet them. Those of the broker's own topics, which begin with `$`, are shown.
+    var home: [UInt8]?
+    private(set) var lastSent = ContinuousClock.now
+    private var latestIdentifier: UInt16 = 0x4000
+    /// Answers to probes that the case must not see.
+    private var owedPings = 0
+    private var owedProbes = 0
+
+    /// How long to wait for what is expected before each probe, and after the last.
+    private let patience: [Duration]
+    private static let probeIdentifier: UInt16 = 0xfffd
+
+    /// `patience` multiplies every wait for what may be slow, 1 for a broker on the same machine.
+    init(
+        _ name: String, _ stream: any ByteStream, _ transcript: Transcript, patience: Int = 1,
+        elsewhere: @escaping Connector
+    ) {
+        self.name = name
+        self.elsewhere = elsewhere
+        self.patience = [250, 500, 750, 1000].map { .milliseconds($0 * patience) }
+        self.stream = stream
+        self.transcript = transcript
+    }
+
+    /// Fresh ones begin above those that a case writes.
+    func freshIdentifier() -> UInt16 {
+        latestIdentifier = latestIdentifier == 0x7fff ? 0x4001 : latestIdentifier + 1
+        return latestIdentifier
+    }
+
+    // MARK: Sending
+
+    func hold(_ bytes: [UInt8]) { held += bytes }
+
+    func send(_ bytes: [UInt8], bytewise: Bool = false) {
+        let all = held + bytes
+        held = []
+        transcript.note(name, sent: all)
+        if bytewise {
+            for byte in all { stream.send([byte]) }
+        } else {
+            stream.send(all)
+        }
+        lastSent = .now
+    }
+
+    func send(_ frame: Frame) { send(frame.bytes()) }
+
+    func finish() { stream.finish() }
+
+    func reset() {
+        transcript.note(name, "resets")
+        stream.reset()
+        isOver = true
+    }
+
+    // MARK: Receiving
+
+    /// How the broker is asked whether it is there at all, where what is expected doesn't come.
+    enum Probe {
+        case none
+        case ping
+        /// Where a PINGRESP is what is expected.
+        case unsubscribe
+        /// Where the connection should end and no CONNECT has been accepted on it.
+        case connect
+        /// On a connection of its own: where a CONNACK is expected, another CONNECT would be the end.
+        case elsewhere
+    }
+
+    /// The next packet, among those kept first.
+    func next(until deadline: ContinuousClock.Instant, _ probe: Probe) -> Arrival {
+        if !kept.isEmpty {
+            let (packet, frame) = kept.removeFirst()
+            return .packet(packet, frame)
+        }
+        guard !isOver else { return .closed }
+        var answersElsewhere = 0
+        for round in patience.indices where probe != .none {
+            let arrival = receive(until: min(deadline, .now + patience[round]))
+            guard case .timedOut = arrival, ContinuousClock.now < deadline else { return arrival }
+            let isLast = round == patience.count - 1
+            switch probe {
+            // All earlier probes have been answered, and there was time enough: it does not come.
+            case .ping, .unsubscribe: if isLast, owedPings + owedProbes == 0 { return .silence }
+            case .elsewhere: if isLast, answersElsewhere == round { return .silence }
+            case .none, .connect: break
+            }
+            guard !isLast else { break }
+            switch probe {
+            case .none: break
+            case .ping: ping()
+            case .unsubscribe: unsubscribe()
+            case .connect: if round == patience.count - 2 { connect() }  // Late, for it may be what ends a slow one.
+            case .elsewhere: if isServedElsewhere(deadline) { answersElsewhere += 1 }
+            }
+        }
+        return receive(until: deadline)
+    }
+
+    /// Without any patience of its own.
+    func receive(until deadline: ContinuousClock.Instant) -> Arrival {
+        while true {
+            switch Frame.cut(unread[unreadOffset...]) {
+            case .frame(let frame, let byteCount):
+                unreadOffset += byteCount
+                if unreadOffset == unread.count {
+                    unread.removeAll(keepingCapacity: true)
+                    unreadOffset = 0
+                }
+                let packet = frame.packet
+                guard !isAnswerToProbe(packet), !isForeign(packet) else { continue }
+                transcript.note(name, received: packet, frame)
+                if case .connack(_, 0) = packet { isAccepted = true }
+                return .packet(packet, frame)
+            case .endlessLength: return .garbage(Array(unread[unreadOffset...]))
+            case .incomplete: break
+            }
+            switch stream.receive(until: deadline) {
+            case .bytes(let bytes): unread += bytes
+            case .timedOut: return .timedOut
+            case .closed:
+                guard unreadOffset == unread.count else { return .garbage(Array(unread[unreadOffset...])) }
+                transcript.note(name, "closed")
+                isOver = true
+                return .closed
+            }
+        }
+    }
+
+    /// For the next expectation.
+    func putBack(_ packet: Packet, _ frame: Frame) { kept.insert((packet, frame), at: 0) }
+
+    /// Behind what is kept already.
+    func keep(_ packets: [(Packet, Frame)]) { kept = packets + kept }
+
+    // MARK: Probes
+
+    private func ping() {
+        owedPings += 1
+        transcript.note(name, "is silent: a PINGREQ as probe")
+        stream.send(Frame(.pingreq).bytes())
+    }
+
+    private func unsubscribe() {
+        owedProbes += 1
+        transcript.note(name, "is silent: an UNSUBSCRIBE as probe")
+        let filter = Wire.string(Array("probe".utf8))
+        stream.send(Frame(.unsubscribe, Wire.uint16(Self.probeIdentifier) + filter).bytes())
+    }
+
+    private func connect() {
+        transcript.note(name, "is silent: a CONNECT as probe")
+        stream.send(Frame(.connect, Wire.Connect(clientIdentifier: []).body).bytes())
+    }
+
+    private func isServedElsewhere(_ deadline: ContinuousClock.Instant) -> Bool {
+        transcript.note(name, "is silent: another connection as probe")
+        guard let stream = try? elsewhere() else { return false }
+        let other = Client("\(name)'", stream, transcript, elsewhere: elsewhere)
+        defer { other.reset() }
+        other.send(Frame(.connect, Wire.Connect(clientIdentifier: []).body))
+        guard case .packet(.connack(_, 0), _) = other.receive(until: deadline) else { return false }
+        return other.answersPing()
+    }
+
+    private func isForeign(_ packet: Packet) -> Bool {
+        guard let home, case .publish(let publication) = packet else { return false }
+        return publication.isRetained && publication.qos == 0 && publication.topic.first != UInt8(ascii: "$")
+            && publication.topic.firstRange(of: home) == nil
+    }
+
+    private func isAnswerToProbe(_ packet: Packet) -> Bool {
+        switch packet {
+        case .pingresp where owedPings > 0:
+            owedPings -= 1
+            return true
+        case .reply(.unsuback, Self.probeIdentifier) where owedProbes > 0:
+            owedProbes -= 1
+            return true
+        default: return false
+        }
+    }
+
+    /// Whether the broker is there: on this connection, or on another if no CONNECT has been accepted on this one.
+    func isServed(_ deadline: ContinuousClock.Instant) -> Bool {
+        isAccepted ? answersPing() : isServedElsewhere(deadline)
+    }
+
+    private func answersPing(within patience: Duration = .seconds(2)) -> Bool {
+        owedPings += 1
+        stream.send(Frame(.pingreq).bytes())
+        let deadline = ContinuousClock.now + patience
+        while owedPings > 0 {
+            guard case .packet = receive(until: deadline) else { return owedPings == 0 }
+        }
+        return true
+    }
+}
+
+/// What went over the connections of a case, for whoever wants to know why it failed.
+final class Transcript {
+    private(set) var lines: [String] = []
+    private let start = ContinuousClock.now
+    /// What was made to last on the broker: identifiers of sessions, topics of retained messages.
+    private(set) var lastingSessions: [[UInt8]] = []
+    private(set) var retainedTopics: [[UInt8]] = []
+    private static let lineCount = 400
+
+    func note(_ name: String, _ text: String) {
+        guard lines.count < Self.lineCount else { return }
+        let milliseconds = Int(start.duration(to: .now) / .milliseconds(1))
+        lines.append("\(milliseconds) ms  \(name) \(text)")
+    }
+
+    func note(_ name: String, sent bytes: [UInt8]) {
+        remember(bytes)
+        note(name, "> \(hexadecimal(bytes))")
+    }
+
+    func note(_ name: String, received packet: Packet, _ frame: Frame) {
+        guard lines.count < Self.lineCount else { return }
+        note(name, "< \(packet)   [\(hexadecimal(frame.bytes(), atMost: 32))]")
+    }
+
+    private func remember(_ bytes: [UInt8]) {
+        var rest = bytes[...]
+        while case .frame(let frame, let byteCount) = Frame.cut(rest) {
+            rest.removeFirst(byteCount)
+            switch frame.kind {
+            case .connect:
+                // Name, level, flags, keep-alive, identifier.
+                guard frame.body.count > 12, frame.body[1] == 4, frame.body[7] & 2 == 0 else { continue }
+                let length = Int(frame.body[10]) << 8 | Int(frame.body[11])
+                let identifier = Array(frame.body.dropFirst(12).prefix(length))
+                if !lastingSessions.contains(identifier) { lastingSessions.append(identifier) }
+                rememberWill(frame.body, at: 12 + length)
+            case .publish where frame.firstByte & 1 != 0:
+                var asAnswer = frame
+                asAnswer.firstByte &= 0xfe
+                guard case .publish(let publication) = asAnswer.packet, !publication.topic.isEmpty else { continue }
+                if !retainedTopics.contains(publication.topic) { retainedTopics.append(publication.topic) }
+            default: continue
+            }
+        }
+    }
+
+    private func rememberWill(_ body: [UInt8], at offset: Int) {
+        guard body[7] & 0x24 == 0x24, body.count > offset + 2 else { return }
+        let length = Int(body[offset]) << 8 | Int(body[offset + 1])
+        let topic = Array(body.dropFirst(offset + 2).prefix(length))
+        if !retainedTopics.contains(topic) { retainedTopics.append(topic) }
+    }
+}

@@ -1,0 +1,105 @@
+internal import ArgumentParser
+internal import Conformance
+internal import Glibc
+internal import Transport
+
+/// `martlet conformance --host HOST --port PORT`
+struct ConformanceCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "conformance",
+        abstract: "Try a broker against every normative statement of MQTT 3.1.1.",
+        discussion: """
+            Connects without user name and password, and leaves nothing behind on the broker. Ends with status 0 if \
+            no case failed, 1 if one did.
+            """)
+
+    @Option(help: "The broker.")
+    var host = "127.0.0.1"
+
+    @Option(name: .shortAndLong, help: "Its port, plain TCP.")
+    var port: UInt16 = 1883
+
+    @Option(help: "Only this case, statement, section (3.1) or file; may be given several times.")
+    var only: [String] = []
+
+    @Flag(help: "List the cases, or those that --only names, without running them.")
+    var list = false
+
+    @Option(help: "Read the suite from this directory instead of the binary.")
+    var cases: String?
+
+    @Option(help: "Write the results as JSON to this file.")
+    var json: String?
+
+    @Option(help: "Write the results as JUnit XML to this file.")
+    var junit: String?
+
+    @Option(help: "Write the table of statements, results and cases as Markdown to this file.")
+    var table: String?
+
+    @Option(help: "Cases at once, 1 to 256.")
+    var jobs = 32
+
+    @Option(help: "Multiplies every time limit, 1 to 100: for a broker that is far away or slow.")
+    var patience = 1
+
+    @Option(help: "Something the broker can do that a case needs (`acl`, ...); may be given several times.")
+    var capable: [String] = []
+
+    func validate() throws {
+        guard (1...256).contains(jobs) else { throw ValidationError("--jobs takes a number from 1 to 256") }
+        guard (1...100).contains(patience) else { throw ValidationError("--patience takes a number from 1 to 100") }
+        guard port > 0 else { throw ValidationError("--port takes a port from 1 to 65535") }
+    }
+
+    func run() async throws {
+        let suite = try readSuite()
+        let chosen = suite.only(only)
+        guard !chosen.isEmpty else { throw Failure(.usage, "no case has to do with \(only.joined(separator: ", "))") }
+        if list { return write(Self.listing(chosen), to: STDOUT_FILENO) }
+
+        var options = Suite.Options()
+        options.jobs = jobs
+        options.patience = patience
+        options.capabilities = Set(capable)
+        let connect = try connector()
+        signal(SIGPIPE, SIG_IGN)
+        let report = Report(suite, Suite.run(chosen, options, connect: connect))
+        try save(report)
+        print(report.text, terminator: "")
+        if !report.isPassed { throw ExitCode(Failure.Status.failed.rawValue) }
+    }
+
+    private func readSuite() throws(Failure) -> Suite {
+        do throws(SuiteError) {
+            guard let cases else { return try .embedded() }
+            return try Suite(files: readDirectory(cases))
+        } catch {
+            throw Failure(.failed, error)
+        }
+    }
+
+    private func connector() throws(Failure) -> Connector {
+        let addresses: [SocketAddress]
+        do throws(ResolutionError) {
+            addresses = try SocketAddress.resolve(host, port: port)
+        } catch {
+            throw Failure(.failed, error)
+        }
+        // The first that answers; a name may have addresses where nobody listens.
+        guard let address = addresses.first(where: { (try? TCPStream($0)) != nil }) else {
+            throw Failure(.failed, "nobody accepts connections at \(host) port \(port)")
+        }
+        return { try TCPStream(address) }
+    }
+
+    private func save(_ report: Report) throws {
+        if let json { try replace(json, with: report.json()) }
+        if let junit { try replace(junit, with: Array(report.junit.utf8)) }
+        if let table { try replace(table, with: Array(report.traceability.utf8)) }
+    }
+
+    private static func listing(_ cases: [Case]) -> String {
+        cases.map { "\($0.name)  \($0.proves.joined(separator: ","))  \($0.title)" }.joined(separator: "\n")
+    }
+}

@@ -1,0 +1,34 @@
+import Foundation
+import Testing
+
+extension System {
+    @Suite struct `The broker beside the specification` {
+        private func run(_ broker: Martlet, _ arguments: [String] = []) throws -> (status: Program.End, output: String)
+        {
+            let program = try Program(Martlet.binary, ["conformance", "--port", "\(broker.port)"] + arguments)
+            let end = try program.waitForEnd(within: 180)
+            return (end, program.output)
+        }
+
+        @Test(arguments: [1, 2]) func `passes every case of the conformance suite`(_ shards: Int) throws {
+            let broker = try Martlet(["shards \(shards)"])
+            let (status, output) = try run(broker)
+            #expect(status == .exited(0), "\(output.suffix(6_000))")
+            // Statements passed, failed, waiting, not testable, not applicable.
+            let line = output.split(separator: "\n").first { $0.hasPrefix("MQTT ") }
+            print("conformance, \(shards) shards: \(line ?? "?"); \(output.split(separator: "\n").last ?? "?")")
+            let counts = line?.split(separator: " ").dropFirst().compactMap { Int($0) } ?? []
+            #expect(counts.count == 6 && counts.first == 141 && counts.dropFirst().reduce(0, +) == 141, "\(counts)")
+            #expect(!output.contains("DIFFERS"), "a choice was taken otherwise than it is written down")
+            try broker.stop()
+        }
+
+        @Test func `is told apart from a broker that nobody runs, and from wrong use`() throws {
+            let program = try Program(Martlet.binary, ["conformance", "--port", "\(try freePort())"])
+            #expect(try program.waitForEnd(within: 20) == .exited(1))
+            #expect(program.output.contains("nobody accepts connections"))
+            let other = try Program(Martlet.binary, ["conformance", "--only", "nothing-of-that-name", "--list"])
+            #expect(try other.waitForEnd(within: 20) == .exited(2))
+        }
+    }
+}
