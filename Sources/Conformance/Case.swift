@@ -159,7 +159,8 @@ private struct CaseReader {
         guard !draft.proves.isEmpty else { throw refusal(draft.line, "\(draft.name) proves nothing") }
         let made = Case(
             name: draft.name, title: draft.title, file: file, proves: draft.proves, needs: draft.needs,
-            isAlone: draft.isAlone, kind: draft.kind, timeLimit: draft.timeLimit, parameters: draft.parameters,
+            isAlone: draft.isAlone || Suite.Restart.allCases.contains { draft.needs.contains($0.capability) },
+            kind: draft.kind, timeLimit: draft.timeLimit, parameters: draft.parameters,
             items: draft.levels[0])
         try made.check(made.items, made.combinations)
         cases.append(made)

@@ -4,7 +4,7 @@ final class CaseRun {
     private let values: Case.Values
     private let home: String
     private let connect: Connector
-    private let patience: Int
+    private let options: Suite.Options
     private let deadline: ContinuousClock.Instant
     private let transcript = Transcript()
 
@@ -17,13 +17,13 @@ final class CaseRun {
     private var unordered: [(name: String, patterns: [Script.Pattern], line: Case.Line)] = []
     private var line = Case.Line(number: 0, text: "")
 
-    init(_ script: Case, _ values: Case.Values, home: String, patience: Int, connect: @escaping Connector) {
-        self.patience = patience
+    init(_ script: Case, _ values: Case.Values, home: String, options: Suite.Options, connect: @escaping Connector) {
+        self.options = options
         self.script = script
         self.values = values
         self.home = home
         self.connect = connect
-        deadline = .now + script.timeLimit * patience
+        deadline = .now + script.timeLimit * options.patience
     }
 
     /// Nil if the case passes.
@@ -99,6 +99,11 @@ final class CaseRun {
             try finish(client)
         case .close(let name): try finish(try client(name))
         case .reset(let name): try client(name).reset()
+        case .restart(let restart):
+            guard options.restarts[restart]?() == true else {
+                throw failure(
+                    .mistake, expected: "the command for it to end with status 0", came: "another status, or none")
+            }
         case .wait(let duration): wait(duration)
         case .distinct(let names):
             let known = names.compactMap { variables[$0] }
@@ -114,7 +119,7 @@ final class CaseRun {
     private func client(_ name: String) throws(Failure) -> Client {
         if let client = clients[name], !client.isOver { return client }
         do {
-            let client = Client(name, try connect(), transcript, patience: patience, elsewhere: connect)
+            let client = Client(name, try connect(), transcript, patience: options.patience, elsewhere: connect)
             if script.isAlone { client.home = Array(home.utf8) }
             clients[name] = client
             optional[name] = nil

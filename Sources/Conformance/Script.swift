@@ -16,6 +16,7 @@ enum Script {
         case reset(String)
         case wait(Duration)
         case distinct([String])
+        case restart(Suite.Restart)
     }
 
     enum Manner { case atOnce, held, bytewise }
@@ -266,6 +267,13 @@ private struct LineReader {
             var names: [String] = []
             while !isAtEnd { names.append(String(try word().drop { $0 == ":" })) }
             return .distinct(names)
+        case "broker":
+            let verb = try word()
+            guard let restart = Suite.Restart(rawValue: verb) else {
+                throw Mistake(reason: "the broker can't `\(verb)`")
+            }
+            try end()
+            return .restart(restart)
         default: break
         }
         guard name.first?.isUppercase == true else { throw Mistake(reason: "`\(name)` is no step and no connection") }

@@ -44,12 +44,28 @@ package struct Suite: Sendable {
 }
 
 extension Suite {
+    /// What a case can do to the broker itself. Its name is the line's.
+    package enum Restart: String, Sendable, CaseIterable {
+        /// In order.
+        case restarts
+        /// By `kill -9`.
+        case crashes
+
+        /// What a case needs for it.
+        package var capability: String { self == .restarts ? "restart" : "crash" }
+    }
+
+    /// Capabilities that the broker's set-up decides.
+    package static let capabilities: Set = ["acl", "full-disk", "session-expiry"]
+
     package struct Options: Sendable {
         /// Cases at once.
         package var jobs = 32
         package var capabilities: Set<String> = []
         /// Multiplies every time limit and every wait before a probe: for a broker that is far away or slow, 1 to 100.
         package var patience = 1
+        /// How the broker is made to stop and start again; returns once it accepts connections, true if it does.
+        package var restarts: [Restart: @Sendable () -> Bool] = [:]
         package init() {}
     }
 
@@ -99,7 +115,7 @@ extension Suite {
                     let (script, values) = runs[place]
                     let start = ContinuousClock.now
                     let run = CaseRun(
-                        script, values, home: Home.next(), patience: options.patience, connect: connect)
+                        script, values, home: Home.next(), options: options, connect: connect)
                     let failure = run.run()
                     let text = values.map { "\($0.name)=\($0.value)" }.joined(separator: " ")
                     let end = End(values: text, failure: failure, duration: start.duration(to: .now))
@@ -115,7 +131,8 @@ extension Suite {
 extension Case {
     /// What the case needs and the run has not.
     fileprivate func capability(missingFrom options: Suite.Options) -> String? {
-        needs.first { !options.capabilities.contains($0) }
+        let restarts = options.restarts.keys.map(\.capability)
+        return needs.first { !options.capabilities.contains($0) && !restarts.contains($0) }
     }
 
     fileprivate func result(_ options: Suite.Options, _ ends: [Suite.End]) -> CaseResult {

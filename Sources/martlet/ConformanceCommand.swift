@@ -43,10 +43,21 @@ struct ConformanceCommand: AsyncParsableCommand {
     @Option(help: "Multiplies every time limit, 1 to 100: for a broker that is far away or slow.")
     var patience = 1
 
-    @Option(help: "Something the broker can do that a case needs (`acl`, ...); may be given several times.")
+    @Option(help: "How the broker is set up (acl, full-disk, session-expiry), for cases that need it; see LANGUAGE.md.")
     var capable: [String] = []
 
+    @Option(help: "A shell command that restarts the broker and returns once it listens, for cases that need it.")
+    var restart: String?
+
+    @Option(help: "The same, by kill -9.")
+    var crash: String?
+
     func validate() throws {
+        let unknown = capable.filter { !Suite.capabilities.contains($0) }
+        guard unknown.isEmpty else {
+            let known = Suite.capabilities.sorted().joined(separator: ", ")
+            throw ValidationError("--capable takes \(known), not \(unknown[0])")
+        }
         guard (1...256).contains(jobs) else { throw ValidationError("--jobs takes a number from 1 to 256") }
         guard (1...100).contains(patience) else { throw ValidationError("--patience takes a number from 1 to 100") }
         guard port > 0 else { throw ValidationError("--port takes a port from 1 to 65535") }
@@ -62,6 +73,10 @@ struct ConformanceCommand: AsyncParsableCommand {
         options.jobs = jobs
         options.patience = patience
         options.capabilities = Set(capable)
+        for (kind, command) in [(Suite.Restart.restarts, restart), (.crashes, crash)] {
+            guard let command else { continue }
+            options.restarts[kind] = { unsafe system(command) == 0 }
+        }
         let connect = try connector()
         signal(SIGPIPE, SIG_IGN)
         let report = Report(suite, Suite.run(chosen, options, connect: connect))

@@ -5,8 +5,11 @@ extension System {
     @Suite struct `The broker beside the specification` {
         private func run(_ broker: Martlet, _ arguments: [String] = []) throws -> (status: Program.End, output: String)
         {
-            let program = try Program(Martlet.binary, ["conformance", "--port", "\(broker.port)"] + arguments)
-            let end = try program.waitForEnd(within: 180)
+            // A sanitizer slows the broker and, since it is the same binary, the suite.
+            let patience = isSanitized ? ["--patience", "5", "--jobs", "8"] : []
+            let program = try Program(
+                Martlet.binary, ["conformance", "--port", "\(broker.port)"] + patience + arguments)
+            let end = try program.waitForEnd(within: isSanitized ? 900 : 180)
             return (end, program.output)
         }
 
