@@ -4,7 +4,7 @@ package import MQTT
 package typealias ConnectionNumber = UInt32
 
 /// Why a connection ends.
-package enum CloseReason: Equatable, Sendable {
+package enum CloseReason: Error, Equatable, Sendable {
     /// DISCONNECT: the only end that discards the will [MQTT-3.14.4-3].
     case disconnected
     /// The peer closed, or the network failed.
@@ -18,6 +18,8 @@ package enum CloseReason: Equatable, Sendable {
     case takenOver
     case refused(ConnectReturnCode)
     case serverStops
+
+    static let beforeConnect = protocolViolation("a packet before CONNECT [MQTT-3.1.0-1]")
 }
 
 /// What is worth a line in the log. Rare: no message causes one.

@@ -48,18 +48,19 @@ package struct ShardState: Sendable {
         counters.connections += 1
     }
 
-    /// A packet has come whole. Whatever is wrong with it ends the connection [MQTT-4.8.0-1].
+    /// A packet has come whole. Throws what is wrong with it; the caller posts the mail that is in the outbox, so that
+    /// nothing overtakes it, and then ends the connection for that reason [MQTT-4.8.0-1].
     package mutating func receive(
         _ header: FixedHeader, _ body: Span<UInt8>, from number: ConnectionNumber, now: Instant,
         into outbox: inout Outbox
-    ) {
+    ) throws(CloseReason) {
         // A CONNECT that was moved here has been counted where it came in.
         if !connections[Int(number)].isPlaced || connections[Int(number)].phase != .awaitingConnect {
             counters.packetsReceived += 1
         }
         connections[Int(number)].latestPacket = now
         guard header.packetLength <= limits.packetBytes || connections[Int(number)].phase != .connected else {
-            return end(number, .packetTooLarge(bytes: header.packetLength), into: &outbox)
+            throw .packetTooLarge(bytes: header.packetLength)
         }
         do throws(MalformedPacket) {
             let type = try header.type(for: connections[Int(number)].version)
@@ -89,12 +90,12 @@ package struct ShardState: Sendable {
                 case .unacceptableProtocolLevel: refuse(number, .unacceptableProtocolVersion, &outbox)
                 }
             case (.awaitingConnect, _):
-                end(number, .protocolViolation("a packet before CONNECT [MQTT-3.1.0-1]"), into: &outbox)
+                end(number, .beforeConnect, into: &outbox)
             case (.free, _): break  // Closed by an earlier packet of the same read [MQTT-3.1.4-5].
             case (.connected, _): throw .unexpectedType(type.rawValue)
             }
         } catch {
-            end(number, .malformed(error), into: &outbox)
+            throw .malformed(error)
         }
     }
 
@@ -102,33 +103,23 @@ package struct ShardState: Sendable {
     @inline(__always)
     package func isOpen(_ number: ConnectionNumber) -> Bool { connections[Int(number)].phase != .free }
 
-    /// Looks at a packet of which only the header has come, so that nothing is kept for one that will be refused.
-    package mutating func announce(
-        _ header: FixedHeader, from number: ConnectionNumber, into outbox: inout Outbox
-    ) {
+    /// Looks at a packet of which only the header has come, so that nothing is kept for one that will be refused. Throws
+    /// like `receive`.
+    package func announce(_ header: FixedHeader, from number: ConnectionNumber) throws(CloseReason) {
         let connection = connections[Int(number)]
+        let type: ControlPacketType
         do throws(MalformedPacket) {
-            let type = try header.type(for: connection.version)
-            if connection.phase == .awaitingConnect {
-                if type != .connect {  // [MQTT-3.1.0-1]
-                    end(number, .protocolViolation("a packet before CONNECT [MQTT-3.1.0-1]"), into: &outbox)
-                } else if header.remainingLength > Connect.maximumBodyBytes {
-                    throw .trailingBytes
-                }
-            }
+            type = try header.type(for: connection.version)
         } catch {
-            end(number, .malformed(error), into: &outbox)
+            throw .malformed(error)
         }
-        if header.packetLength > limits.packetBytes, connection.phase == .connected {
-            end(number, .packetTooLarge(bytes: header.packetLength), into: &outbox)
+        switch connection.phase {
+        case .awaitingConnect where type != .connect: throw .beforeConnect
+        case .awaitingConnect where header.remainingLength > Connect.maximumBodyBytes: throw .malformed(.trailingBytes)
+        case .connected where header.packetLength > limits.packetBytes:
+            throw .packetTooLarge(bytes: header.packetLength)
+        default: break
         }
-    }
-
-    /// Bytes that are no packet at all.
-    package mutating func refuse(
-        _ error: MalformedPacket, from number: ConnectionNumber, into outbox: inout Outbox
-    ) {
-        end(number, .malformed(error), into: &outbox)
     }
 
     /// Acknowledgements of this connection that wait for the disk; at `Limits.waitingAcknowledgements` it isn't read.

@@ -252,9 +252,14 @@ struct ShardCore: ~Copyable {
     }
 
     private mutating func lose(_ number: ConnectionNumber, _ why: String) {
-        if state.shards > 1 { postMail(above: 0) }  // As for DISCONNECT.
-        state.end(number, .lost(why), into: &outbox)
+        end(number, .lost(why))
         apply()
+    }
+
+    /// A session that ends may begin on another shard at once: what its client has published goes before.
+    private mutating func end(_ number: ConnectionNumber, _ reason: CloseReason) {
+        if state.shards > 1 { postMail(above: 0) }
+        state.end(number, reason, into: &outbox)
     }
 
     /// Whether the connection is read now, or waits for something of ours.
@@ -313,17 +318,17 @@ struct ShardCore: ~Copyable {
     private mutating func handle(_ bytes: Span<UInt8>, from number: ConnectionNumber) -> Int? {
         var offset = 0
         outbox.holdsPublisher = false  // What a will or the server itself has met is nobody's fault here.
-        do throws(MalformedPacket) {
-            while isRead(number), let header = try FixedHeader(bytes, at: offset) {
+        do throws(CloseReason) {
+            while isRead(number), let header = try Self.header(bytes, at: offset) {
                 let start = offset + header.length
                 guard bytes.count - start >= header.remainingLength else {
-                    state.announce(header, from: number, into: &outbox)
+                    try state.announce(header, from: number)
                     break
                 }
-                // A session that ends may begin on another shard at once: what its client has published goes before.
+                // DISCONNECT and CONNECT: as for `end`.
                 if state.shards > 1, header.byte == 0xE0 || header.byte == 0x10 { postMail(above: 0) }
                 let body = bytes.extracting(start..<(start + header.remainingLength))
-                state.receive(header, body, from: number, now: now, into: &outbox)
+                try state.receive(header, body, from: number, now: now, into: &outbox)
                 guard state.isOpen(number) else {
                     apply()
                     if let moved {
@@ -339,12 +344,21 @@ struct ShardCore: ~Copyable {
                 if outbox.holdsPublisher { hold(number) }
             }
         } catch {
-            state.refuse(error, from: number, into: &outbox)
+            end(number, error)
         }
         apply()
         guard state.isOpen(number) else { return nil }
         updateWatch(number)
         return offset
+    }
+
+    @inline(__always)
+    private static func header(_ bytes: Span<UInt8>, at offset: Int) throws(CloseReason) -> FixedHeader? {
+        do throws(MalformedPacket) {
+            return try FixedHeader(bytes, at: offset)
+        } catch {
+            throw .malformed(error)
+        }
     }
 
     private mutating func depart(_ number: ConnectionNumber, to shard: Int, unread: Span<UInt8>) {

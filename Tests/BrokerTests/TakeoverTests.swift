@@ -1,3 +1,4 @@
+import Locks
 import MQTT
 import Testing
 
@@ -164,5 +165,38 @@ struct Takeover: CustomTestStringConvertible {
         let other = broker.connect("b", home: 1)
         broker.settle()
         #expect(other.take() == [.accepted(sessionPresent: false)])
+    }
+}
+
+@Suite struct `A packet that breaks a rule` {
+    /// On another shard the session's successor may begin as soon as it is gone; mail that is in the outbox goes first.
+    @Test(arguments: [0x36, 0x3e, 0xf0, 0x80] as [UInt8])
+    func `leaves the session alone until the caller has posted what is in the outbox`(_ firstByte: UInt8) throws {
+        let now = Instant(milliseconds: 0)
+        var state = ShardState(
+            shard: 0, of: 1, limits: Limits(), directory: Lock(Directory(shards: 1, seed: 1)), now: now)
+        var outbox = Outbox(shards: 1)
+        var bytes: [UInt8] = []
+        ControlPacket.connect(Connect(cleanSession: true, keepAlive: 0, clientIdentifier: Array("a".utf8)))
+            .encode(into: &bytes)
+        bytes += [firstByte, 5, 0, 1, 0x61, 0, 1]
+
+        state.open(0, now: now)
+        let connect = try #require(try FixedHeader(bytes.span, at: 0))
+        let start = connect.packetLength
+        try state.receive(connect, bytes.span.extracting(connect.length..<start), from: 0, now: now, into: &outbox)
+        let broken = try #require(try FixedHeader(bytes.span, at: start))
+        var reason: CloseReason?
+        do throws(CloseReason) {
+            try state.receive(
+                broken, bytes.span.extracting((start + broken.length)...), from: 0, now: now, into: &outbox)
+        } catch {
+            reason = error
+        }
+        guard case .malformed? = reason else {
+            Issue.record("\(String(describing: reason))")
+            return
+        }
+        #expect(state.isOpen(0))
     }
 }

@@ -95,7 +95,11 @@ final class ShardHarness {
     func announce(_ bytes: [UInt8], from connection: TestConnection) throws {
         guard case .on(let shard, let number) = connection.place else { return }
         let header = try #require(try FixedHeader(bytes.span, at: 0))
-        shards[shard].state.announce(header, from: number, into: &shards[shard].outbox)
+        do throws(CloseReason) {
+            try shards[shard].state.announce(header, from: number)
+        } catch {
+            shards[shard].state.end(number, error, into: &shards[shard].outbox)
+        }
         apply(shard)
         finish()
     }
@@ -118,23 +122,31 @@ final class ShardHarness {
         while case .on(let shard, let number) = connection.place, !connection.unread.isEmpty {
             let bytes = connection.unread[0]
             let owner = shards[shard]
-            do throws(MalformedPacket) {
-                guard let header = try FixedHeader(bytes.span, at: 0), bytes.count == header.packetLength else {
+            do throws(CloseReason) {
+                guard let header = try Self.header(of: bytes), bytes.count == header.packetLength else {
                     preconditionFailure("a test sends whole packets")
                 }
                 if let observeHandled, let packet = try? ControlPacket.whole(bytes) {
                     observeHandled(connection, packet)
                 }
                 let body = bytes.span.extracting(header.length..<header.packetLength)
-                owner.state.receive(header, body, from: number, now: now, into: &owner.outbox)
+                try owner.state.receive(header, body, from: number, now: now, into: &owner.outbox)
             } catch {
-                owner.state.refuse(error, from: number, into: &owner.outbox)
+                owner.state.end(number, error, into: &owner.outbox)
             }
             apply(shard)
             // A CONNECT that is moved is sent again where it came to.
             if connection.place != .moving { connection.unread.removeFirst() }
         }
         if connection.place == .closed { connection.unread = [] }
+    }
+
+    private static func header(of bytes: [UInt8]) throws(CloseReason) -> FixedHeader? {
+        do throws(MalformedPacket) {
+            return try FixedHeader(bytes.span, at: 0)
+        } catch {
+            throw .malformed(error)
+        }
     }
 
     // MARK: Doing what the outbox says
