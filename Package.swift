@@ -56,8 +56,11 @@ let package = Package(
             swiftSettings: settings
         ),
         .testTarget(name: "MQTTTests", dependencies: ["MQTT"], swiftSettings: testSettings),
+        // What a broker must do, and random programs to ask it: for two of the suites.
+        .target(name: "ReferenceModel", path: "Tests/ReferenceModel", swiftSettings: testSettings),
         .testTarget(
-            name: "BrokerTests", dependencies: ["Broker", "Locks", "MQTT"], swiftSettings: testSettings),
+            name: "BrokerTests", dependencies: ["Broker", "Locks", "MQTT", "ReferenceModel"],
+            swiftSettings: testSettings),
         .testTarget(name: "ConformanceTests", dependencies: ["Conformance"], swiftSettings: testSettings),
         .testTarget(name: "ConfigurationTests", dependencies: ["Configuration"], swiftSettings: testSettings),
         .testTarget(
@@ -70,6 +73,7 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: testSettings),
-        .testTarget(name: "SystemTests", exclude: ["paho"], swiftSettings: testSettings),
+        .testTarget(
+            name: "SystemTests", dependencies: ["ReferenceModel"], exclude: ["paho"], swiftSettings: testSettings),
     ]
 )

@@ -1,32 +1,68 @@
 import DequeModule
 
-/// What is retained for the new subscriptions of one session and has not been read: one cursor a filter, in the order of
-/// the subscriptions.
+/// What is retained for the new subscriptions of one session and has not been read: a cursor for each SUBSCRIBE of a
+/// filter, in their order [MQTT-3.8.4-3].
 struct RetainedCursors: Sendable {
-    private var cursors: [[UInt8]: RetainedCursor] = [:]
-    /// May name filters that have been taken out since.
-    private var order = Deque<[UInt8]>()
+    private struct Entry: Sendable {
+        let cursor: RetainedCursor
+        let number: UInt64
+    }
 
-    var isEmpty: Bool { cursors.isEmpty }
+    /// Of one filter. A client that repeats a SUBSCRIBE and reads nothing gets what is retained as often as this.
+    static let perFilter = 16
 
-    /// Puts a cursor behind the others; there is none for its filter.
-    mutating func append(_ cursor: RetainedCursor) {
-        cursors[cursor.filter.bytes] = cursor
-        order.append(cursor.filter.bytes)
+    /// Of each filter the oldest first.
+    private var entries: [[UInt8]: [Entry]] = [:]
+    /// May name cursors that have been taken out since.
+    private var order = Deque<(filter: [UInt8], number: UInt64)>()
+    private var count = 0
+    private var latestNumber: UInt64 = 0
+
+    var isEmpty: Bool { count == 0 }
+
+    /// Puts a cursor behind the others. Returns the one whose place it takes, if its filter has too many.
+    mutating func append(_ cursor: RetainedCursor) -> RetainedCursor? {
+        let filter = cursor.filter.bytes
+        let others = entries[filter]?.count ?? 0
+        let displaced = others < Self.perFilter ? nil : take(others - 1, of: filter)
+        order.append((filter, keep(cursor, at: min(others, Self.perFilter - 1))))
+        // Who repeats a SUBSCRIBE and an UNSUBSCRIBE and reads nothing must not make this long.
+        if order.count > 2 * count + 16 {
+            order.removeAll { place in !(entries[place.filter]?.contains { $0.number == place.number } ?? false) }
+        }
+        return displaced
     }
 
     /// Puts back the cursor that `removeFirst` gave.
-    mutating func prepend(_ cursor: RetainedCursor) {
-        cursors[cursor.filter.bytes] = cursor
-        order.prepend(cursor.filter.bytes)
+    mutating func prepend(_ cursor: RetainedCursor) { order.prepend((cursor.filter.bytes, keep(cursor, at: 0))) }
+
+    /// Takes out all of a filter.
+    mutating func removeAll(_ filter: [UInt8]) -> [RetainedCursor] {
+        let removed = entries.removeValue(forKey: filter) ?? []
+        count -= removed.count
+        return removed.map(\.cursor)
     }
 
-    mutating func remove(_ filter: [UInt8]) -> RetainedCursor? { cursors.removeValue(forKey: filter) }
-
     mutating func removeFirst() -> RetainedCursor? {
-        while let filter = order.popFirst() {
-            if let cursor = cursors.removeValue(forKey: filter) { return cursor }
+        while let (filter, number) = order.popFirst() {
+            if let index = entries[filter]?.firstIndex(where: { $0.number == number }) {
+                return take(index, of: filter)
+            }
         }
         return nil
+    }
+
+    private mutating func keep(_ cursor: RetainedCursor, at index: Int) -> UInt64 {
+        latestNumber += 1
+        count += 1
+        entries[cursor.filter.bytes, default: []].insert(Entry(cursor: cursor, number: latestNumber), at: index)
+        return latestNumber
+    }
+
+    private mutating func take(_ index: Int, of filter: [UInt8]) -> RetainedCursor? {
+        let entry = entries[filter]?.remove(at: index)
+        if entries[filter]?.isEmpty == true { entries[filter] = nil }
+        count -= 1
+        return entry?.cursor
     }
 }

@@ -36,15 +36,15 @@ extension ShardState {
         acknowledge(number, .unsubscribeAcknowledgement, unsubscribe.packetIdentifier, &outbox)  // [MQTT-3.10.4-5]
     }
 
-    /// A repeated SUBSCRIBE begins to read what is retained anew [MQTT-3.8.4-3].
+    /// A repeated SUBSCRIBE brings what is retained again [MQTT-3.8.4-3].
     private mutating func startReading(_ cursor: RetainedCursor, _ slot: Int) {
-        stopReading(cursor.filter.bytes, slot)
-        sessions[slot].cursors.append(cursor)
+        guard var displaced = sessions[slot].cursors.append(cursor) else { return }
+        directory.withLock { $0.close(&displaced) }
     }
 
     private mutating func stopReading(_ filter: [UInt8], _ slot: Int) {
-        guard !sessions[slot].cursors.isEmpty, var cursor = sessions[slot].cursors.remove(filter) else { return }
-        directory.withLock { $0.close(&cursor) }
+        guard !sessions[slot].cursors.isEmpty else { return }
+        for var cursor in sessions[slot].cursors.removeAll(filter) { directory.withLock { $0.close(&cursor) } }
     }
 
     mutating func closeCursors(_ slot: Int) {

@@ -79,11 +79,23 @@ import Testing
         #expect(broker.figures.retainedNodes == 0)
     }
 
-    @Test func `begins anew with a repeated SUBSCRIBE, at its QoS [MQTT-3.8.4-3]`() {
+    @Test func `happens again for a repeated SUBSCRIBE, behind what it interrupts [MQTT-3.8.4-3]`() {
         let subscriber = startReading()
         subscriber.subscribe(("#", .exactlyOnce))
         broker.settle()
-        #expect(subscriber.takeDeliveries().count == 500)
+        #expect(subscriber.takeDeliveries().count == 500 - 64 + 500)
+        removeAll()
+        #expect(broker.figures.retainedNodes == 0)
+    }
+
+    @Test func `happens sixteen times at most, however often a SUBSCRIBE is repeated unread`() {
+        let subscriber = startReading()
+        broker.setFull(subscriber, true)
+        for _ in 0..<100 { subscriber.subscribe(("#", .atMostOnce)) }
+        broker.settle()
+        broker.setFull(subscriber, false)
+        broker.settle()
+        #expect(subscriber.takeDeliveries().count == 500 - 64 + 15 * 500)
         removeAll()
         #expect(broker.figures.retainedNodes == 0)
     }

@@ -47,7 +47,8 @@ final class ShardHarness {
         let directory = Lock(Directory(shards: count, seed: seed))
         let now = now
         var limits = limits
-        limits.messagesPerStep = 64  // Short, so that a test needs few messages to see several steps.
+        // Short, so that a test needs few messages to see several steps.
+        limits.messagesPerStep = min(limits.messagesPerStep, 64)
         self.directory = directory
         shards = (0..<count).map {
             Shard(ShardState(shard: $0, of: count, limits: limits, directory: directory, now: now))
