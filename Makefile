@@ -5,9 +5,11 @@ SET          ?= core
 ROUNDS       ?= 5
 BENCH_ARGS   ?=
 SOAK_SECONDS ?= 1800
+SECONDS      ?= 60
+FUZZ_ARGS    ?=
 SOURCES      := Sources Tests Package.swift
 
-.PHONY: run build test format lint bench sanitize soak clean
+.PHONY: run build test format lint bench sanitize soak fuzz clean
 
 ## Builds release and starts the broker; `make run ARGS='-p 1884 -v'` passes flags on.
 run: build
@@ -47,6 +49,11 @@ soak: build
 	@Tests/Support/install bench
 	@$(MAKE) --no-print-directory -C bench
 	@SOAK_SECONDS=$(SOAK_SECONDS) Tests/Support/soak
+
+## The codec under libFuzzer, guided by coverage, for SECONDS; `make fuzz FUZZ_ARGS=.build/fuzz/crash-...` repeats a finding.
+fuzz:
+	@Tests/Support/install build
+	@FUZZ_SECONDS=$(SECONDS) Tests/Support/fuzz $(FUZZ_ARGS)
 
 clean:
 	@rm -rf .build .venv .tools

@@ -59,7 +59,7 @@ let package = Package(
         // What a broker must do, and random programs to ask it: for two of the suites.
         .target(name: "ReferenceModel", path: "Tests/ReferenceModel", swiftSettings: testSettings),
         .testTarget(
-            name: "BrokerTests", dependencies: ["Broker", "Locks", "MQTT", "ReferenceModel"],
+            name: "BrokerTests", dependencies: ["Broker", "Conformance", "Locks", "MQTT", "ReferenceModel"],
             swiftSettings: testSettings),
         .testTarget(name: "ConformanceTests", dependencies: ["Conformance"], swiftSettings: testSettings),
         .testTarget(name: "ConfigurationTests", dependencies: ["Configuration"], swiftSettings: testSettings),
@@ -74,6 +74,7 @@ let package = Package(
             ],
             swiftSettings: testSettings),
         .testTarget(
-            name: "SystemTests", dependencies: ["ReferenceModel"], exclude: ["paho"], swiftSettings: testSettings),
+            name: "SystemTests", dependencies: ["Conformance", "ReferenceModel", "Transport"], exclude: ["paho"],
+            swiftSettings: testSettings),
     ]
 )

@@ -5,6 +5,9 @@
 static const unsigned char file_statements_txt[] = {
 #embed "../../conformance/statements.txt"
 };
+static const unsigned char file_corpus_txt[] = {
+#embed "../../conformance/corpus.txt"
+};
 static const unsigned char file_1_5_data_representations_cases[] = {
 #embed "../../conformance/1.5-data-representations.cases"
 };
@@ -81,6 +84,7 @@ static const unsigned char file_beyond_cases[] = {
 #define EMBEDDED(name, symbol) {name, symbol, sizeof symbol}
 static const struct conformance_file files[] = {
     EMBEDDED("statements.txt", file_statements_txt),
+    EMBEDDED("corpus.txt", file_corpus_txt),
     EMBEDDED("1.5-data-representations.cases", file_1_5_data_representations_cases),
     EMBEDDED("2.2-fixed-header.cases", file_2_2_fixed_header_cases),
     EMBEDDED("2.3-variable-header.cases", file_2_3_variable_header_cases),

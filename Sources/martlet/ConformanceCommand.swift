@@ -1,6 +1,7 @@
 internal import ArgumentParser
 internal import Conformance
 internal import Glibc
+internal import Synchronization
 internal import Transport
 
 /// `martlet conformance --host HOST --port PORT`
@@ -11,6 +12,9 @@ struct ConformanceCommand: AsyncParsableCommand {
         discussion: """
             Connects without user name and password, and leaves nothing behind on the broker. Ends with status 0 if \
             no case failed, 1 if one did.
+
+            With --fuzz it sends mutated packets until something is found, a bound is met or it is interrupted: for \
+            brokers that nobody depends on. A finding is printed as an entry for the corpus; the status is 1 then.
             """)
 
     @Option(help: "The broker.")
@@ -52,7 +56,31 @@ struct ConformanceCommand: AsyncParsableCommand {
     @Option(help: "The same, by kill -9.")
     var crash: String?
 
+    @Flag(help: "Instead of the cases: mutated packets, without end unless --rounds or --seconds bounds them.")
+    var fuzz = false
+
+    @Option(help: "With --fuzz: decides every byte; a random one unless given.")
+    var seed: UInt64?
+
+    @Option(help: "With --fuzz: the number of the first round.")
+    var round = 0
+
+    @Option(help: "With --fuzz: ends after so many rounds.")
+    var rounds: Int?
+
+    @Option(help: "With --fuzz: ends after so many seconds.")
+    var seconds: Double?
+
     func validate() throws {
+        guard fuzz || (seed == nil && round == 0 && rounds == nil && seconds == nil) else {
+            throw ValidationError("--seed, --round, --rounds and --seconds go with --fuzz")
+        }
+        guard !fuzz || (only.isEmpty && json == nil && junit == nil && table == nil) else {
+            throw ValidationError("--fuzz runs no cases and writes no report")
+        }
+        guard (0...1_000_000_000).contains(round), rounds ?? 0 >= 0, (0...1e9).contains(seconds ?? 0) else {
+            throw ValidationError("--round, --rounds and --seconds take numbers from 0 to 1000000000")
+        }
         let unknown = capable.filter { !Suite.capabilities.contains($0) }
         guard unknown.isEmpty else {
             let known = Suite.capabilities.sorted().joined(separator: ", ")
@@ -64,6 +92,7 @@ struct ConformanceCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
+        if fuzz { return try runFuzzer() }
         let suite = try readSuite()
         let chosen = suite.only(only)
         guard !chosen.isEmpty else { throw Failure(.usage, "no case has to do with \(only.joined(separator: ", "))") }
@@ -83,6 +112,39 @@ struct ConformanceCommand: AsyncParsableCommand {
         try save(report)
         print(report.text, terminator: "")
         if !report.isPassed { throw ExitCode(Failure.Status.failed.rawValue) }
+    }
+
+    private func runFuzzer() throws {
+        let corpus = try readCorpus()
+        if list {
+            return write(corpus.map { $0.text("of the corpus") }.joined(separator: "\n\n"), to: STDOUT_FILENO)
+        }
+        var options = Fuzzer.Options()
+        options.seed = seed ?? UInt64.random(in: 0...UInt64.max)
+        options.firstRound = round
+        options.rounds = rounds
+        options.duration = seconds.map { .milliseconds(Int64($0 * 1000)) }
+        options.patience = .seconds(5 * patience)
+        let connect = try connector()
+        let interruption = Interruption()
+        StopSignals.watch { interruption.note() }
+        write("seed \(options.seed), \(corpus.count) sequences to begin with", to: STDERR_FILENO)
+        let fuzzer = Fuzzer(corpus: corpus, options: options, connect: connect)
+        let (progress, finding) = fuzzer.run(
+            isOver: { interruption.isNoted }, report: { write("\($0)", to: STDERR_FILENO) })
+        write("\(progress), \(finding == nil ? "nothing found" : "a finding")", to: STDERR_FILENO)
+        guard let finding else { return }
+        print(finding)
+        throw ExitCode(Failure.Status.failed.rawValue)
+    }
+
+    private func readCorpus() throws(Failure) -> [FuzzSequence] {
+        do throws(SuiteError) {
+            guard let cases else { return try FuzzSequence.embeddedCorpus() }
+            return try FuzzSequence.corpus(files: readDirectory(cases))
+        } catch {
+            throw Failure(.failed, error)
+        }
     }
 
     private func readSuite() throws(Failure) -> Suite {
@@ -117,4 +179,12 @@ struct ConformanceCommand: AsyncParsableCommand {
     private static func listing(_ cases: [Case]) -> String {
         cases.map { "\($0.name)  \($0.proves.joined(separator: ","))  \($0.title)" }.joined(separator: "\n")
     }
+}
+
+/// Whether somebody has pressed Ctrl-C, or asked the process to end.
+private final class Interruption: Sendable {
+    private let flag = Atomic<Bool>(false)
+
+    var isNoted: Bool { flag.load(ordering: .relaxed) }
+    func note() { flag.store(true, ordering: .relaxed) }
 }

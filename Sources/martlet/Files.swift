@@ -7,7 +7,7 @@ func readDirectory(_ path: String) throws(SuiteError) -> [(name: String, text: S
     do {
         var files: [(name: String, text: String)] = []
         for name in try FileManager.default.contentsOfDirectory(atPath: path).sorted()
-        where name.hasSuffix(".cases") || name == "statements.txt" {
+        where name.hasSuffix(".cases") || ["statements.txt", "corpus.txt"].contains(name) {
             file = "\(path)/\(name)"
             files.append((name, try String(contentsOfFile: file, encoding: .utf8)))
         }

@@ -23,6 +23,8 @@ internal import Server
             }
         } catch let failure as Failure {
             failure.exit()
+        } catch let status as ExitCode {
+            exit(withError: status)  // Everything has been said.
         } catch {
             guard exitCode(for: error) != .success else { exit(withError: error) }  // --help and --version.
             Failure(.usage, message(for: error)).exit()

@@ -67,7 +67,7 @@ import Testing
         let directory = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .deletingLastPathComponent().appending(path: "conformance")
         let names = try FileManager.default.contentsOfDirectory(atPath: directory.path)
-            .filter { $0.hasSuffix(".cases") || $0 == "statements.txt" }
+            .filter { $0.hasSuffix(".cases") || ["statements.txt", "corpus.txt"].contains($0) }
         #expect(Set(Suite.embeddedFiles.map(\.name)) == Set(names), "ConformanceCases.c lists other files")
         for file in Suite.embeddedFiles {
             #expect(try String(contentsOf: directory.appending(path: file.name), encoding: .utf8) == file.text)

@@ -26,6 +26,13 @@ extension System {
             try broker.stop()
         }
 
+        @Test func `fails, with status 1, where it does otherwise`() throws {
+            let broker = try Martlet(["max_packet_size 60"])  // So that long topics end their connections.
+            let (status, output) = try run(broker, ["--only", "topic-of-65535-bytes", "--only", "4.7.3-3"])
+            #expect(status == .exited(1))
+            #expect(output.contains("FAILED ") && output.contains("proves    MQTT-4.7.3-3"), "\(output.suffix(2_000))")
+        }
+
         @Test func `is told apart from a broker that nobody runs, and from wrong use`() throws {
             let program = try Program(Martlet.binary, ["conformance", "--port", "\(try freePort())"])
             #expect(try program.waitForEnd(within: 20) == .exited(1))
