@@ -109,7 +109,9 @@ final class Client {
             let isLast = round == patience.count - 1
             switch probe {
             // All earlier probes have been answered, and there was time enough: it does not come.
-            case .ping, .unsubscribe: if isLast, owedPings + owedProbes == 0 { return .silence }
+            // Where they are read as the rest of a packet that is not whole, others are served at least.
+            case .ping, .unsubscribe:
+                if isLast, owedPings + owedProbes == 0 || isServedElsewhere(deadline) { return .silence }
             case .elsewhere: if isLast, answersElsewhere == round { return .silence }
             case .none, .connect: break
             }
@@ -211,7 +213,7 @@ final class Client {
 
     /// Whether the broker is there: on this connection, or on another if no CONNECT has been accepted on this one.
     func isServed(_ deadline: ContinuousClock.Instant) -> Bool {
-        isAccepted ? answersPing() : isServedElsewhere(deadline)
+        (isAccepted && answersPing()) || isServedElsewhere(deadline)
     }
 
     private func answersPing(within patience: Duration = .seconds(2)) -> Bool {

@@ -90,6 +90,28 @@ extension Suite {
         run([script], options, connect: connect)[0]
     }
 
+    /// One case on this thread, up to the first combination of its parameters that fails.
+    package static func runUntilFailure(
+        _ script: Case, _ options: Options, connect: @escaping Connector
+    ) -> CaseResult {
+        guard script.capability(missingFrom: options) == nil else { return script.result(options, []) }
+        var ends: [End] = []
+        for values in script.combinations where ends.last?.failure == nil {
+            ends.append(run(script, values, options, connect))
+        }
+        return script.result(options, ends)
+    }
+
+    private static func run(
+        _ script: Case, _ values: Case.Values, _ options: Options, _ connect: @escaping Connector
+    ) -> End {
+        let start = ContinuousClock.now
+        let run = CaseRun(script, values, home: Home.next(), options: options, connect: connect)
+        let failure = run.run()
+        let text = values.map { "\($0.name)=\($0.value)" }.joined(separator: " ")
+        return End(values: text, failure: failure, duration: start.duration(to: .now))
+    }
+
     /// How one combination of a case's parameters ended.
     fileprivate struct End: Sendable {
         let values: String
@@ -112,13 +134,7 @@ extension Suite {
                         return next - 1
                     }
                     guard place < runs.count else { return }
-                    let (script, values) = runs[place]
-                    let start = ContinuousClock.now
-                    let run = CaseRun(
-                        script, values, home: Home.next(), options: options, connect: connect)
-                    let failure = run.run()
-                    let text = values.map { "\($0.name)=\($0.value)" }.joined(separator: " ")
-                    let end = End(values: text, failure: failure, duration: start.duration(to: .now))
+                    let end = run(runs[place].script, runs[place].values, options, connect)
                     ends.withLock { $0.append((place, end)) }
                 }
             }
