@@ -44,7 +44,8 @@ sanitize:
 	@Tests/Support/install build test
 	@Tests/Support/sanitize thread address
 
-## Load for SOAK_SECONDS: no growth in the release binary, no report from the thread sanitizer's.
+## 100,000 programs beside the reference model; fuzzing; load for SOAK_SECONDS: no growth in the release binary, no report
+## from the thread sanitizer's.
 soak: build
 	@Tests/Support/install bench
 	@$(MAKE) --no-print-directory -C bench
