@@ -62,7 +62,9 @@ let package = Package(
             name: "BrokerTests", dependencies: ["Broker", "Conformance", "Locks", "MQTT", "ReferenceModel"],
             swiftSettings: testSettings),
         .testTarget(name: "ConformanceTests", dependencies: ["Conformance"], swiftSettings: testSettings),
-        .testTarget(name: "ConfigurationTests", dependencies: ["Configuration"], swiftSettings: testSettings),
+        .testTarget(
+            name: "ConfigurationTests", dependencies: ["Configuration"], exclude: ["Samples"],
+            swiftSettings: testSettings),
         .testTarget(
             name: "LogsTests", dependencies: ["Logs", .product(name: "Logging", package: "swift-log")],
             swiftSettings: testSettings),

@@ -1,155 +1,233 @@
-/// A configuration while one file, or the environment, is being applied: knows what each key means and which came up.
+extension Configuration {
+    /// How much of the dialect a configuration may use.
+    package enum Support: Sendable {
+        /// What `Key.status` says that the server honours.
+        case built
+        /// Every key: for tests of what a key means before the server does.
+        case everything
+    }
+}
+
+/// A configuration while files, or the environment, are being applied: knows what came up, where, and for which
+/// listener.
 struct Settings {
-    /// What is wrong with a key or its value; the caller adds where it stands.
-    struct Problem: Error {
-        let reason: String
-        init(_ reason: String) { self.reason = reason }
+    /// Where the line being applied stands; the order is that in which the lines were read.
+    struct Position {
+        var file = ""
+        var line: Int?
+        var order = 0
     }
 
-    private enum Key: String {
-        case allowAnonymous = "allow_anonymous"
-        case listener
-        case logDestination = "log_dest"
-        case logType = "log_type"
-        case maxInflightBytes = "max_inflight_bytes"
-        case maxInflightMessages = "max_inflight_messages"
-        case maxPacketSize = "max_packet_size"
-        case maxQueuedBytes = "max_queued_bytes"
-        case maxQueuedMessages = "max_queued_messages"
-        case messageSizeLimit = "message_size_limit"
-        case queueQoS0Messages = "queue_qos0_messages"
-        case setTCPNoDelay = "set_tcp_nodelay"
-        case shards
-
-        var mayRepeat: Bool { self == .listener || self == .logDestination || self == .logType }
-        var isGlobal: Bool { self != .listener }
+    /// What a line sets. The listener is a number in the file, -1 for the default one, nil for the whole broker.
+    struct Place: Hashable {
+        let key: Configuration.Key
+        let listener: Int?
     }
 
-    private(set) var configuration: Configuration
-    private var seen: Set<Key> = []
+    var configuration = Configuration.defaults()
+    /// The listeners that have a line of their own.
+    var listeners: [Configuration.Listener] = []
+    /// What `port` and `bind_address` make, and what keys above the first listener are about.
+    var defaultListener = Configuration.Listener(port: Configuration.defaultPort)
+    var isDefaultNamed = false
+    /// The listener that the next lines are about; nil: the default one.
+    var current: Int?
 
-    init(_ configuration: Configuration) { self.configuration = configuration }
+    private(set) var position = Position()
+    private(set) var seen: [Place: Position] = [:]
+    private(set) var unbuilt: [Place: (position: Position, what: String)] = [:]
+    private(set) var defaultListenerKey: (position: Position, name: String)?
+    var warnings: [(order: Int, warning: ConfigurationWarning)] = []
+    private var firstAccessKey: (position: Position, name: String)?
+    private var isMemoryTold = false
+    let support: Configuration.Support
+    /// True for the environment, which changes no listener.
+    let isOverriding: Bool
 
-    mutating func set(global name: String, to value: String) throws(Problem) {
-        if let key = Key(rawValue: name), !key.isGlobal {
-            throw Problem("'\(name)' belongs to a listener; only a file can set it")
-        }
-        try set(name, to: value)
+    init(support: Configuration.Support) {
+        self.support = support
+        isOverriding = false
     }
 
-    mutating func set(_ name: String, to value: String) throws(Problem) {
-        guard let key = Key(rawValue: name) else {
-            throw Problem("unknown or not yet supported key '\(printable(name))'")
-        }
-        guard !value.isEmpty else { throw Problem("'\(name)' without a value") }
-        let isFirst = seen.insert(key).inserted
-        guard isFirst || key.mayRepeat else { throw Problem("'\(name)' a second time") }
-
-        switch key {
-        case .listener: try addListener(value)
-        case .allowAnonymous: configuration.allowsAnonymous = try boolean(value, of: name)
-        case .maxInflightMessages: configuration.maxInflightMessages = try limit(value, of: name, upTo: 65535)
-        case .maxInflightBytes: configuration.maxInflightBytes = try limit(value, of: name)
-        case .maxQueuedMessages: configuration.maxQueuedMessages = try limit(value, of: name)
-        case .maxQueuedBytes: configuration.maxQueuedBytes = try limit(value, of: name)
-        case .queueQoS0Messages: configuration.queuesQoS0Messages = try boolean(value, of: name)
-        case .messageSizeLimit: configuration.messageSizeLimit = try limit(value, of: name, upTo: 268_435_455)
-        case .maxPacketSize: configuration.maxPacketSize = try packetSize(value, of: name)
-        case .setTCPNoDelay: configuration.setsTCPNoDelay = try boolean(value, of: name)
-        case .logDestination: try addLogDestination(value, replacing: isFirst)
-        case .logType: try addLogType(value, replacing: isFirst)
-        case .shards: configuration.shards = try number(value, of: name, in: 1...64)
-        }
+    init(overriding configuration: Configuration, support: Configuration.Support) {
+        self.configuration = configuration
+        self.support = support
+        isOverriding = true
     }
 
-    // MARK: - Keys with a form of their own
-
-    private mutating func addListener(_ value: String) throws(Problem) {
-        let words = value.split { $0 == " " || $0 == "\t" }
-        guard words.count <= 2 else { throw Problem("'listener' takes a port and an address, no more") }
-        guard words[0] != "0" else { throw Problem("'listener 0': unix sockets are not built yet") }
-        let port = try number(words[0], of: "listener", in: 1...65535)
-        let listener = Configuration.Listener(
-            port: UInt16(port), address: words.count == 2 ? String(words[1]) : nil)
-        if configuration.isLoopbackOnly {
-            // The first one takes the place of the default, and with it Mosquitto 2's rule for anonymous.
-            configuration.listeners = []
-            configuration.isLoopbackOnly = false
-            if !seen.contains(.allowAnonymous) { configuration.allowsAnonymous = false }
-        }
-        guard !configuration.listeners.contains(listener) else {
-            throw Problem("'listener \(printable(value))' a second time")
-        }
-        configuration.listeners.append(listener)
+    mutating func move(to file: String, line: Int?) {
+        position = Position(file: file, line: line, order: position.order + 1)
     }
 
-    private mutating func addLogDestination(_ value: String, replacing isFirst: Bool) throws(Problem) {
-        if isFirst { configuration.logDestinations = [] }
-        let words = value.split(maxSplits: 1) { $0 == " " || $0 == "\t" }
-        let path = words.count == 2 ? String(words[1].drop { $0 == " " || $0 == "\t" }) : nil
-        let destination: Configuration.LogDestination
-        switch (words[0], path) {
-        case ("none", nil):
-            configuration.logDestinations = []
-            return  // Also what stood above, as in Mosquitto.
-        case ("stdout", nil): destination = .standardOutput
-        case ("stderr", nil): destination = .standardError
-        case ("file", nil): throw Problem("'log_dest file' without a path")
-        case ("file", let path?): destination = .file(path: path)
-        case ("syslog", _), ("topic", _), ("dlt", _), ("android", _):
-            throw Problem("'log_dest \(words[0])' is not built yet")
-        default:
-            throw Problem("'log_dest' takes stdout, stderr, file PATH or none, not '\(printable(value))'")
-        }
-        if !configuration.logDestinations.contains(destination) { configuration.logDestinations.append(destination) }
+    mutating func warn(_ reason: String, at place: Position? = nil) {
+        let place = place ?? position
+        warnings.append(
+            (place.order, ConfigurationWarning(file: place.file, line: place.line, reason: reason)))
     }
 
-    private mutating func addLogType(_ value: String, replacing isFirst: Bool) throws(Problem) {
-        if isFirst { configuration.logTypes = [] }
-        switch value {
-        case "none": configuration.logTypes = []  // Also what stood above, as in Mosquitto.
-        case "all": configuration.logTypes = Set(Configuration.LogType.allCases)
-        default:
-            guard let type = Configuration.LogType(rawValue: value) else {
-                let words = Configuration.LogType.allCases.map(\.rawValue).joined(separator: ", ")
-                throw Problem("'log_type' takes \(words), none or all, not '\(printable(value))'")
+    // MARK: - A line
+
+    /// From the environment, which speaks about the whole broker only.
+    mutating func set(global name: String, to text: String) throws(Problem) {
+        if let key = Configuration.Key(name: name) {
+            switch key.scope {
+            case .global: break
+            case .access where !configuration.perListenerSettings: break
+            case .file: throw Problem("only a file can set '\(name)'")
+            case .listener, .namedListener, .access:
+                throw Problem("'\(name)' belongs to a listener; only a file can set it")
             }
-            configuration.logTypes.insert(type)
+        }
+        try set(name, to: text)
+    }
+
+    mutating func set(_ name: String, to text: String) throws(Problem) {
+        guard let key = Configuration.Key(name: name) else { throw Problem(UnknownKey.reason(name)) }
+        let value = try self.value(of: key, name: name, text: text)
+        let place = try place(of: key, name: name)
+        let first = seen[place]
+        if key == .perListenerSettings, configuration.perListenerSettings {
+            return try stayPerListener(value)
+        }
+
+        let isAboutDefault = key == .port || key == .bindAddress
+        var draft = Draft(configuration: configuration, listener: isAboutDefault ? defaultListener : listener)
+        try draft.assign(key, value, isFirst: first == nil)
+        configuration = draft.configuration
+        try applyListeners(key, value, draft)
+        for note in draft.notes { warn(note) }
+        guard !draft.isIgnored else { return }
+        if let first, !key.addsUp { warnRepeated(key, name, first) }
+        seen[place] = position
+        try judge(key, value, at: place, draft)
+    }
+
+    /// The value without what Mosquitto doesn't look at: words behind those that it takes.
+    private mutating func value(
+        of key: Configuration.Key, name: String, text: String
+    ) throws(Problem) -> Value {
+        var text = text
+        if let count = key.words {
+            let words = text.split(whereSeparator: \.isBlank).prefix { !$0.hasPrefix("#") }
+            text = words.prefix(count).joined(separator: " ")
+            if words.count > count {
+                warn("'\(name)' takes \(count == 1 ? "one word" : "\(count) words"); what follows is ignored")
+            }
+        }
+        guard !text.isEmpty else { throw Problem("'\(name)' without a value") }
+        return Value(name: name, text: text)
+    }
+
+    private mutating func place(of key: Configuration.Key, name: String) throws(Problem) -> Place {
+        let hasListener = current != nil || isDefaultNamed
+        switch key.scope {
+        case .global, .file: return Place(key: key, listener: nil)
+        case .listener: return Place(key: key, listener: current ?? -1)
+        case .namedListener:
+            guard hasListener else {
+                throw Problem("'\(name)' belongs to a listener; put it below a 'listener' line")
+            }
+            return Place(key: key, listener: current ?? -1)
+        case .access:
+            if firstAccessKey == nil { firstAccessKey = (position, name) }
+            guard configuration.perListenerSettings else { return Place(key: key, listener: nil) }
+            guard hasListener else {
+                throw Problem(
+                    "'\(name)' belongs to a listener while 'per_listener_settings' is true; "
+                        + "put it below a 'listener' line")
+            }
+            return Place(key: key, listener: current ?? -1)
         }
     }
 
-    // MARK: - Values
+    private mutating func warnRepeated(_ key: Configuration.Key, _ name: String, _ first: Position) {
+        let other = first.line.map { first.file == position.file ? "line \($0)" : "\(first.file):\($0)" } ?? first.file
+        let why = key.scope == .access ? ", for all listeners" : ""
+        warn("'\(name)' a second time; this one counts\(why), and no longer \(other)")
+    }
 
-    /// Mosquitto reads 1 and 0 as well.
-    private func boolean(_ value: String, of name: String) throws(Problem) -> Bool {
-        switch value {
-        case "true", "1": true
-        case "false", "0": false
-        default: throw Problem("'\(name)' takes true or false, not '\(printable(value))'")
+    // MARK: - What the server does with it
+
+    private mutating func judge(
+        _ key: Configuration.Key, _ value: Value, at place: Place, _ draft: Draft
+    ) throws(Problem) {
+        var changes: Bool { get throws(Problem) { try Draft.changesAnything(key, value) } }
+        switch key.status {
+        case .accepted(let reason):
+            warn("'\(value.name)' has no effect: \(reason)")
+        case _ where support == .everything: break
+        case .honoured:
+            if key == .logDest, configuration.logDestinations.isEmpty { unbuilt[place] = nil }
+            if let what = draft.unbuilt, unbuilt[place] == nil { unbuilt[place] = (position, what) }
+        case .notBuilt:
+            unbuilt[place] = try changes ? (position, value.described(words: key.words)) : nil
+        case .keptInMemory:
+            guard !isMemoryTold, !key.isServed(by: configuration, at: listener), try changes else { return }
+            isMemoryTold = true
+            warn("'\(value.name)': sessions and messages are kept in memory only; the disk is not built yet")
         }
     }
 
-    private func number(
-        _ value: some StringProtocol, of name: String, in range: ClosedRange<Int>
-    ) throws(Problem) -> Int {
-        // `Int` alone would also take a sign.
-        let isDecimal = value.utf8.allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
-        guard isDecimal, let number = Int(value), range.contains(number) else {
-            throw Problem(
-                "'\(name)' takes a number from \(range.lowerBound) to \(range.upperBound), not '\(printable(value))'")
+    // MARK: - Listeners
+
+    /// The one that the lines are about.
+    private(set) var listener: Configuration.Listener {
+        get { current.map { listeners[$0] } ?? defaultListener }
+        set {
+            if let current { listeners[current] = newValue } else { defaultListener = newValue }
         }
-        return number
     }
 
-    /// Nil for 0, which stands for no limit.
-    private func limit(_ value: String, of name: String, upTo most: Int = .max) throws(Problem) -> Int? {
-        let limit = try number(value, of: name, in: 0...most)
-        return limit == 0 ? nil : limit
+    private mutating func applyListeners(
+        _ key: Configuration.Key, _ value: Value, _ draft: Draft
+    ) throws(Problem) {
+        switch key {
+        case .listener:
+            guard !listeners.contains(where: { $0.isSamePlace(as: draft.listener) }) else {
+                throw Problem("'listener \(printable(value.text))' a second time")
+            }
+            listeners.append(draft.listener)
+            current = listeners.count - 1
+        case .port, .bindAddress:
+            current = nil
+            isDefaultNamed = true
+            defaultListener = draft.listener
+        case .perListenerSettings:
+            if configuration.perListenerSettings { try beginPerListener() }
+        default:
+            guard draft.listener != listener else { return }
+            listener = draft.listener
+            if current == nil, defaultListenerKey == nil { defaultListenerKey = (position, value.name) }
+        }
     }
 
-    private func packetSize(_ value: String, of name: String) throws(Problem) -> Int {
-        let size = try number(value, of: name, in: 0...Configuration.protocolPacketSize)
-        guard size == 0 || size >= 20 else { throw Problem("'\(name)' is at least 20 bytes, or 0, not \(size)") }
-        return size == 0 ? Configuration.protocolPacketSize : size
+    private func beginPerListener() throws(Problem) {
+        guard let firstAccessKey else { return }
+        let line = firstAccessKey.position.line.map { ":\($0)" } ?? ""
+        throw Problem(
+            "'per_listener_settings' has to stand above '\(firstAccessKey.name)' in "
+                + "\(firstAccessKey.position.file)\(line)")
+    }
+
+    /// As in Mosquitto: once on, it is not turned off again.
+    private mutating func stayPerListener(_ value: Value) throws(Problem) {
+        if try !value.flag() { warn("'per_listener_settings' stays true, as it was set further up") }
+    }
+
+    /// The value of `include_dir`.
+    mutating func directoryToInclude(_ text: String, isMain: Bool) throws(Problem) -> String {
+        guard isMain else { throw Problem("'include_dir' only counts in the main file; take it out here") }
+        return try value(of: .includeDir, name: "include_dir", text: text).text
+    }
+}
+
+extension Value {
+    /// For a line that is refused: with the value where that is a word, for a rest of a line may be long or secret.
+    func described(words: Int?) -> String { words == nil ? "'\(name)'" : "'\(name) \(printable(text))'" }
+}
+
+extension Configuration.Listener {
+    func isSamePlace(as other: Self) -> Bool {
+        port == other.port && address == other.address && socketPath == other.socketPath
     }
 }

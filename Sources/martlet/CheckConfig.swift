@@ -5,7 +5,12 @@ internal import Glibc
 /// `martlet check-config [-c] FILE`
 struct CheckConfig: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "check-config", abstract: "Say whether a configuration file can be used, and if not, why.")
+        commandName: "check-config",
+        abstract: "Say what a configuration file comes to, or why it can't be used.",
+        discussion: """
+            Prints what to look at, one line per warning; then what each listener will allow, and the limits that are \
+            not the defaults; then "FILE: ok". A file that serve would refuse gives one line, and status 3.
+            """)
 
     @Option(name: [.short, .customLong("config-file")], help: "The file, as `serve` takes it.")
     var configFile: String?
@@ -19,11 +24,12 @@ struct CheckConfig: AsyncParsableCommand {
 
     func run() async throws {
         guard let path = configFile ?? file else { preconditionFailure("validate() asks for one of them") }
-        do {
-            _ = try readConfiguration(path)
+        let configuration: Configuration
+        do throws(ConfigurationError) {
+            configuration = try readConfiguration(path)
         } catch {
             throw Failure(.badConfiguration, error)
         }
-        write("\(path): ok", to: STDOUT_FILENO)
+        write(configuration.report(on: path).joined(separator: "\n"), to: STDOUT_FILENO)
     }
 }

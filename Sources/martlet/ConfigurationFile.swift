@@ -1,9 +1,12 @@
 internal import Configuration
+internal import FoundationEssentials
 internal import Glibc
 
-/// Reads a configuration from a file; whatever is wrong with it ends the command with status 3.
+/// Reads a configuration from a file, and from those that it includes; whatever is wrong with it ends the command with
+/// status 3.
 func readConfiguration(_ path: String) throws(ConfigurationError) -> Configuration {
-    try Configuration.parse(readBytes(path), file: path)
+    let files = Configuration.IncludedFiles(names: readNames, bytes: readBytes)
+    return try Configuration.parse(readBytes(path), file: path, including: files)
 }
 
 private let configurationBytes = 1 << 20
@@ -25,6 +28,18 @@ private func readBytes(_ path: String) throws(ConfigurationError) -> [UInt8] {
         guard bytes.count <= configurationBytes else {
             throw ConfigurationError(file: path, reason: "longer than \(configurationBytes) bytes")
         }
+    }
+}
+
+private func readNames(_ directory: String) throws(ConfigurationError) -> [String] {
+    // The system's reason first, which FileManager would only paraphrase.
+    let descriptor = unsafe open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw refusal(directory) }
+    close(descriptor)
+    do {
+        return try FileManager.default.contentsOfDirectory(atPath: directory)
+    } catch {
+        throw ConfigurationError(file: directory, reason: "can't be read")
     }
 }
 

@@ -33,6 +33,10 @@ struct Serve: AsyncParsableCommand {
         defer { for writer in writers { writer.flush() } }
 
         let logger = Logger(label: "martlet")
+        for warning in configuration.warnings {
+            let place = warning.line.map { "\(warning.file):\($0)" } ?? warning.file
+            logger.warning("configuration", metadata: ["at": "\(place)", "warning": "\(warning.reason)"])
+        }
         if isPortIgnored { logger.warning("-p is ignored, the configuration has a listener") }
         do {
             let server = try BrokerServer(configuration: configuration, logger: logger)
@@ -53,7 +57,7 @@ struct Serve: AsyncParsableCommand {
             throw Failure(.badConfiguration, error)
         }
         if let port, configuration.isLoopbackOnly {
-            configuration.listeners = Configuration.defaults(port: port).listeners
+            configuration.listeners[0].port = port
         }
         if verbose { configuration.logTypes = Set(Configuration.LogType.allCases) }
         return configuration
@@ -68,6 +72,7 @@ struct Serve: AsyncParsableCommand {
                 case .standardOutput: writers.append(LogWriter(descriptor: STDOUT_FILENO))
                 case .standardError: writers.append(LogWriter(descriptor: STDERR_FILENO))
                 case .file(let path): writers.append(try LogWriter(appendingTo: path))
+                case .syslog, .topic: preconditionFailure("parse refuses what is not built")
                 }
             } catch {
                 throw Failure(.failed, error)

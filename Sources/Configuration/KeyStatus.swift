@@ -1,0 +1,86 @@
+// The one table of what this version of the server does with each key. A change that builds something moves its keys
+// to `honoured`, here and in docs/configuration.md; a test compares the two.
+
+extension Configuration.Key {
+    /// What becomes of a key that is set.
+    package enum Status: Sendable, Equatable {
+        /// The server does as it says.
+        case honoured
+        /// It is parsed and checked, but only a value that the server does without being told is let through.
+        case notBuilt
+        /// It is about what outlives the process, which nothing does yet: all such keys together give one warning.
+        case keptInMemory
+        /// It has no effect, and one warning says why.
+        case accepted(String)
+    }
+
+    package var status: Status {
+        switch self {
+        case .listener, .port, .bindAddress, .allowAnonymous, .includeDir: .honoured
+        case .maxInflightMessages, .maxInflightBytes, .maxQueuedMessages, .maxQueuedBytes: .honoured
+        case .queueQoS0Messages, .messageSizeLimit, .maxPacketSize: .honoured
+        case .setTCPNoDelay, .logDest, .logType, .shards: .honoured
+
+        case .protocol, .bindInterface, .socketDomain, .mountPoint, .maxConnections: .notBuilt
+        case .globalMaxConnections, .globalMaxClients, .acceptProtocolVersions: .notBuilt
+        case .enableProxyProtocol, .proxyProtocolRequireTLS, .webSocketsOrigin: .notBuilt
+        case .perListenerSettings, .listenerAllowAnonymous, .passwordFile, .aclFile, .checkRetainSource: .notBuilt
+        case .clientIDPrefixes, .useUserNameAsClientID, .allowZeroLengthClientID: .notBuilt
+        case .autoIDPrefix, .listenerAutoIDPrefix: .notBuilt
+        case .certFile, .keyFile, .caFile, .caPath, .crlFile, .requireCertificate: .notBuilt
+        case .useIdentityAsUserName, .useSubjectAsUserName, .disableClientCertDateChecks: .notBuilt
+        case .tlsVersion, .ciphers, .ciphersTLS13, .dhParamFile, .pskHint, .pskFile: .notBuilt
+        case .persistentClientExpiration, .maxKeepAlive, .maxQoS, .memoryLimit: .notBuilt
+        case .retainAvailable, .upgradeOutgoingQoS, .allowDuplicateMessages: .notBuilt
+        case .user, .pidFile, .sysInterval, .connectionMessages: .notBuilt
+        case .logTimestamp, .logTimestampFormat, .logFacility, .logFormat: .notBuilt
+        case .connectTimeout, .publishRate, .publishBandwidth, .subscribeDenied: .notBuilt
+        case .baseURL, .registration, .corsOrigins, .trustedProxies, .jwtLifetime, .loginAttempts: .notBuilt
+        case .maxDevicesPerUser, .firmwareURLTTL, .firmwareVerifier, .deviceOfflineAfter: .notBuilt
+        case .activityRetention, .healthRetention: .notBuilt
+
+        case .persistence, .persistenceLocation, .persistenceFile, .autosaveInterval, .autosaveOnChanges: .keptInMemory
+        case .dataDir, .durability, .durabilityTopic: .keptInMemory
+
+        case .retainedPersistence: .accepted("it is an old name; what counts is 'persistence'")
+        case .retainExpiryInterval: .accepted("only MQTT 5 messages expire")
+        case .retryInterval: .accepted("messages are sent again when their client comes back, and only then")
+        case .webSocketsLogLevel: .accepted("there is no libwebsockets here to log; see 'log_type'")
+        case .webSocketsHeadersSize: .accepted("the headers of a request have a fixed bound")
+        case .packetBufferSize: .accepted("buffers grow and shrink by themselves")
+        case .tlsEngine, .tlsEngineKeyHash, .tlsKeyForm: .accepted("keys come from PEM files, not from engines")
+        case .httpDir: .accepted("no files are served from a directory")
+        case .enableControlAPI: .accepted("there are no plugins to list")
+        case .maxTopicAlias, .maxTopicAliasBroker: .accepted("only MQTT 5 has topic aliases")
+        }
+    }
+
+    /// Whether what was set, though not the default, is what the server does today.
+    func isServed(by configuration: Configuration, at listener: Configuration.Listener) -> Bool {
+        switch self {
+        case .user: configuration.user == "root"
+        case .acceptProtocolVersions: listener.acceptedVersions.isSuperset(of: [.mqtt31, .mqtt311])
+        case .allowDuplicateMessages: true
+        case .durability: configuration.durability == .memory
+        case .durabilityTopic: configuration.topicDurabilities.last?.durability == .memory
+        case .listenerAllowAnonymous: listener.access.allowsAnonymous == configuration.allowsAnonymous
+        default: false
+        }
+    }
+}
+
+extension Configuration.Listener {
+    /// Nil, or the name of what this version lacks for the place itself.
+    var unbuiltPlace: String? { socketPath == nil ? nil : "'listener 0', a unix socket," }
+}
+
+extension Configuration.LogDestination {
+    /// Nil, or the name of what this version lacks.
+    var unbuiltName: String? {
+        switch self {
+        case .standardOutput, .standardError, .file: nil
+        case .syslog: "'log_dest syslog'"
+        case .topic: "'log_dest topic'"
+        }
+    }
+}

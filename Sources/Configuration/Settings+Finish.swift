@@ -1,0 +1,92 @@
+// What can be said only when all lines are known.
+
+extension Settings {
+    consuming func finished() throws(ConfigurationError) -> Configuration {
+        if !isOverriding {
+            try placeListeners()
+            try checkListeners()
+        }
+        try checkSupport()
+        let new = warnings.sorted { $0.order < $1.order }.map(\.warning)
+        configuration.warnings += new
+        return configuration
+    }
+
+    /// The default listener is there if it was named, if nothing else is, or if a key was about it.
+    private mutating func placeListeners() throws(ConfigurationError) {
+        if listeners.isEmpty, !isDefaultNamed {
+            defaultListener.address = "localhost"
+            configuration.listeners = [defaultListener]
+            return
+        }
+        configuration.isLoopbackOnly = false
+        configuration.listeners = listeners
+        if isDefaultNamed || defaultListener != Configuration.Listener(port: Configuration.defaultPort) {
+            if !isDefaultNamed { try tellOfDefaultListener() }
+            configuration.listeners.insert(defaultListener, at: 0)
+        }
+        if isDefaultNamed, let second = listeners.firstIndex(where: { $0.isSamePlace(as: defaultListener) }) {
+            throw error("'listener \(listeners[second].port)' is also what 'port' and 'bind_address' make", .port)
+        }
+    }
+
+    private mutating func tellOfDefaultListener() throws(ConfigurationError) {
+        guard let (position, name) = defaultListenerKey else { return }
+        guard !listeners.contains(where: { $0.port == defaultListener.port }) else {
+            throw ConfigurationError(
+                file: position.file, line: position.line,
+                reason: "'\(name)' above the first 'listener' makes one more listener on port "
+                    + "\(defaultListener.port), which is taken; put it below the 'listener' that it is about")
+        }
+        warn(
+            "'\(name)' above the first 'listener' makes one more listener, on port \(defaultListener.port) of all "
+                + "addresses, as Mosquitto does; put it below the 'listener' that it is about", at: position)
+    }
+
+    /// Keys that can't do without each other, or with each other.
+    private func checkListeners() throws(ConfigurationError) {
+        for (index, listener) in listeners.enumerated() { try check(listener, index) }
+        try check(defaultListener, -1)
+    }
+
+    private func check(_ listener: Configuration.Listener, _ index: Int) throws(ConfigurationError) {
+        let tls = listener.tls
+        let hasCertificate = tls.certificateFile != nil
+        if hasCertificate, tls.keyFile == nil {
+            throw error("'certfile' without a 'keyfile' for the same listener", .certFile, index)
+        }
+        if tls.keyFile != nil, !hasCertificate {
+            throw error("'keyfile' without a 'certfile' for the same listener", .keyFile, index)
+        }
+        if tls.authorityFile != nil, !hasCertificate {
+            throw error("'cafile' without 'certfile' and 'keyfile' for the same listener", .caFile, index)
+        }
+        if tls.authorityDirectory != nil, !hasCertificate {
+            throw error("'capath' without 'certfile' and 'keyfile' for the same listener", .caPath, index)
+        }
+        if tls.keyHint != nil, hasCertificate {
+            throw error("a listener has either 'certfile' or 'psk_hint', not both", .pskHint, index)
+        }
+        if listener.proxyProtocol == .version2, tls.isOn || tls.usesSubjectAsUserName {
+            throw error(
+                "'enable_proxy_protocol 2' goes with neither TLS of its own nor 'use_subject_as_username'",
+                .enableProxyProtocol, index)
+        }
+    }
+
+    /// The first line that asks for what this version doesn't have.
+    private func checkSupport() throws(ConfigurationError) {
+        for (place, (position, what)) in unbuilt.sorted(by: { $0.value.position.order < $1.value.position.order }) {
+            let listener = place.listener.map { $0 < 0 ? defaultListener : listeners[$0] } ?? defaultListener
+            if place.key.isServed(by: configuration, at: listener) { continue }
+            throw ConfigurationError(
+                file: position.file, line: position.line,
+                reason: "\(what) is not built yet, and is not ignored; take it out if you can do without it")
+        }
+    }
+
+    private func error(_ reason: String, _ key: Configuration.Key, _ listener: Int? = nil) -> ConfigurationError {
+        let position = seen[Place(key: key, listener: listener)] ?? seen[Place(key: .bindAddress, listener: nil)]
+        return ConfigurationError(file: position?.file ?? "", line: position?.line, reason: reason)
+    }
+}
