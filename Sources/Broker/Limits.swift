@@ -37,6 +37,9 @@ package struct Limits: Sendable {
     package static let unreadPatience: Int64 = 60_000
     /// Connections that catch up in one turn, a step each.
     package static let connectionsPerStep = 32
+    /// Repetitions of a SUBSCRIBE that a session has not been sent the retained messages for. What comes beyond takes the
+    /// place of the latest: who reads nothing gets what is retained this often, not without end.
+    package static let unreadSubscriptions = 16
     /// Nodes of the retained tree that are looked at in one slice, under the directory's lock; and slices in one step.
     package static let nodesPerSlice = 256
     package static let slicesPerStep = 8

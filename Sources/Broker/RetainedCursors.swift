@@ -8,9 +8,6 @@ struct RetainedCursors: Sendable {
         let number: UInt64
     }
 
-    /// Of one filter. A client that repeats a SUBSCRIBE and reads nothing gets what is retained as often as this.
-    static let perFilter = 16
-
     /// Of each filter the oldest first.
     private var entries: [[UInt8]: [Entry]] = [:]
     /// May name cursors that have been taken out since.
@@ -24,8 +21,8 @@ struct RetainedCursors: Sendable {
     mutating func append(_ cursor: RetainedCursor) -> RetainedCursor? {
         let filter = cursor.filter.bytes
         let others = entries[filter]?.count ?? 0
-        let displaced = others < Self.perFilter ? nil : take(others - 1, of: filter)
-        order.append((filter, keep(cursor, at: min(others, Self.perFilter - 1))))
+        let displaced = others < Limits.unreadSubscriptions ? nil : take(others - 1, of: filter)
+        order.append((filter, keep(cursor, at: min(others, Limits.unreadSubscriptions - 1))))
         // Who repeats a SUBSCRIBE and an UNSUBSCRIBE and reads nothing must not make this long.
         if order.count > 2 * count + 16 {
             order.removeAll { place in !(entries[place.filter]?.contains { $0.number == place.number } ?? false) }

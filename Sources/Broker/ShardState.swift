@@ -62,6 +62,7 @@ package struct ShardState: Sendable {
         guard header.packetLength <= limits.packetBytes || connections[Int(number)].phase != .connected else {
             throw .packetTooLarge(bytes: header.packetLength)
         }
+        var violation: CloseReason?
         do throws(MalformedPacket) {
             let type = try header.type(for: connections[Int(number)].version)
             switch (connections[Int(number)].phase, type) {
@@ -83,20 +84,21 @@ package struct ShardState: Sendable {
                 guard body.isEmpty else { throw .trailingBytes }
                 end(number, .disconnected, into: &outbox)
             case (.connected, .connect):  // [MQTT-3.1.0-2]
-                end(number, .protocolViolation("a second CONNECT [MQTT-3.1.0-2]"), into: &outbox)
+                violation = .protocolViolation("a second CONNECT [MQTT-3.1.0-2]")
             case (.awaitingConnect, .connect):
                 switch try Connect.decode(body) {
                 case .connect(let connect): self.connect(connect, number, now, &outbox)
                 case .unacceptableProtocolLevel: refuse(number, .unacceptableProtocolVersion, &outbox)
                 }
             case (.awaitingConnect, _):
-                end(number, .beforeConnect, into: &outbox)
+                violation = .beforeConnect
             case (.free, _): break  // Closed by an earlier packet of the same read [MQTT-3.1.4-5].
             case (.connected, _): throw .unexpectedType(type.rawValue)
             }
         } catch {
             throw .malformed(error)
         }
+        if let violation { throw violation }
     }
 
     /// Whether the connection is open still; packets that were read with the one that ended it are not handled.

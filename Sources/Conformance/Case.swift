@@ -110,7 +110,11 @@ private struct CaseReader {
     ) throws(SuiteError) -> Bool {
         switch keyword {
         case "proves": draft.proves += rest.split(separator: ",").map(\.trimmed)
-        case "needs": draft.needs.append(rest)
+        case "needs":
+            guard Suite.knownCapabilities.contains(rest) else {
+                throw refusal(line.number, "`\(rest)` is no capability")
+            }
+            draft.needs.append(rest)
         case "alone": draft.isAlone = true
         case "choice": draft.kind = .choice
         case "beyond": draft.kind = .beyond(rest)
@@ -121,7 +125,9 @@ private struct CaseReader {
             guard let place = rest.range(of: " in ") else {
                 throw refusal(line.number, "`each NAME in VALUE | VALUE` is wanted")
             }
-            let values = rest[place.upperBound...].split(separator: "|").map(\.trimmed)
+            let values = rest[place.upperBound...].split(separator: "|", omittingEmptySubsequences: false).map(
+                \.trimmed)
+            guard !values.contains("") else { throw refusal(line.number, "a value is missing") }
             draft.parameters.append(Case.Parameter(name: rest[..<place.lowerBound].trimmed, values: values))
         default: return false
         }
@@ -156,6 +162,7 @@ private struct CaseReader {
         guard let draft else { return }
         self.draft = nil
         guard draft.openBlocks.isEmpty else { throw refusal(draft.line, "`repeat` without `end`") }
+        guard !draft.levels[0].isEmpty else { throw refusal(draft.line, "\(draft.name) does nothing") }
         guard !draft.proves.isEmpty else { throw refusal(draft.line, "\(draft.name) proves nothing") }
         let made = Case(
             name: draft.name, title: draft.title, file: file, proves: draft.proves, needs: draft.needs,
@@ -200,9 +207,11 @@ extension Int {
 }
 
 extension Duration {
-    /// `1.5s`
+    /// `1.5s`, a day at most.
     init?(seconds text: some StringProtocol) {
-        guard text.hasSuffix("s"), let seconds = Double(text.dropLast()), seconds >= 0 else { return nil }
+        guard text.hasSuffix("s"), let seconds = Double(text.dropLast()), (0...86_400).contains(seconds) else {
+            return nil
+        }
         self = .milliseconds(Int64(seconds * 1000))
     }
 }

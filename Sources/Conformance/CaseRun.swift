@@ -3,19 +3,19 @@ final class CaseRun {
     private let script: Case
     private let values: Case.Values
     private let home: String
-    private let connect: Connector
-    private let options: Suite.Options
+    let connect: Connector
+    let options: Suite.Options
     private let deadline: ContinuousClock.Instant
-    private let transcript = Transcript()
+    let transcript = Transcript()
 
-    private var clients: [String: Client] = [:]
-    private var variables: [String: Int] = [:]
+    var clients: [String: Client] = [:]
+    var variables: [String: Int] = [:]
     private var collected: [String: [Packet.Publication]] = [:]
     /// Lines `<?` and `<+` that the next line of the same connection ends.
-    private var optional: [String: [(patterns: [Script.Pattern], line: Case.Line)]] = [:]
+    private var optional: [String: [(patterns: [Script.Pattern], isRepeated: Bool)]] = [:]
     /// Neighbouring `<*` lines.
     private var unordered: [(name: String, patterns: [Script.Pattern], line: Case.Line)] = []
-    private var line = Case.Line(number: 0, text: "")
+    var line = Case.Line(number: 0, text: "")
 
     init(_ script: Case, _ values: Case.Values, home: String, options: Suite.Options, connect: @escaping Connector) {
         self.options = options
@@ -55,7 +55,7 @@ final class CaseRun {
     private func perform(_ line: Case.Line, _ values: Case.Values) throws(Failure) {
         let text = line.text.substituting(values)
         // A line that is not of their group may use what they bind.
-        if !text.drop(while: { $0 != " " }).hasPrefix(" <*") { try meetUnordered() }
+        if text.split(separator: " ").dropFirst().first != "<*" { try meetUnordered() }
         self.line = Case.Line(number: line.number, text: text)
         let step: Script.Step
         do throws(Script.Mistake) {
@@ -71,10 +71,10 @@ final class CaseRun {
         case .send(let name, let bytes, .held): try client(name).hold(bytes)
         case .send(let name, let bytes, let manner): try client(name).send(bytes, bytewise: manner == .bytewise)
         case .expect(let name, let patterns, .once): try expect(patterns, on: name)
-        case .expect(let name, let patterns, .optional): optional[name, default: []].append((patterns, line))
+        case .expect(let name, let patterns, .optional): optional[name, default: []].append((patterns, false))
         case .expect(let name, let patterns, .oneOrMore):
             try expect(patterns, on: name)
-            optional[name, default: []].append((patterns, line))
+            optional[name, default: []].append((patterns, true))
         case .expect(let name, let patterns, .anyOrder): unordered.append((name, patterns, line))
         case .connect(let name, let bytes, let isPresent):
             try client(name).send(bytes)
@@ -140,8 +140,9 @@ final class CaseRun {
         client.finish()
         while true {
             switch client.receive(until: deadline) {
-            case .closed, .garbage: return
+            case .closed: return
             case .packet: continue
+            case .garbage: throw failure(client.receive(until: deadline), expected: [.closed(within: nil)])
             case .silence, .timedOut:
                 throw failure(.timeLimit, expected: "the broker closes its side as well", came: "it stays open")
             }
@@ -183,8 +184,7 @@ final class CaseRun {
     private func takesOptional(_ arrival: Client.Arrival, on name: String) -> Bool {
         guard case .packet = arrival, let lines = optional[name] else { return false }
         for (index, entry) in lines.enumerated() where entry.patterns.contains(where: { matches(arrival, $0) }) {
-            let isRepeated = entry.line.text.contains("<+")
-            optional[name] = Array(lines[(isRepeated ? index : index + 1)...])
+            optional[name] = Array(lines[(entry.isRepeated ? index : index + 1)...])
             return true
         }
         return false
@@ -248,7 +248,8 @@ final class CaseRun {
         while true {
             let arrival = client.next(until: deadline, probe(client, [pattern]))
             if matches(arrival, pattern) { return }
-            guard case .packet(let packet, let frame) = arrival, packet.isUnasked else {
+            guard case .packet(let packet, let frame) = arrival, packet.isUnasked, kept.count < Client.keptPackets
+            else {
                 throw failure(arrival, expected: [pattern])
             }
             kept.append((packet, frame))
@@ -297,8 +298,8 @@ final class CaseRun {
     }
 
     /// Of the PUBLISH that matched last.
-    private var latestQoS: UInt8?
-    private var latestIdentifier: UInt16?
+    var latestQoS: UInt8?
+    var latestIdentifier: UInt16?
 
     private func collect(_ name: String) throws(Failure) {
         let client = try existingClient(name)
@@ -334,133 +335,6 @@ final class CaseRun {
         }
         collected[name] = all.filter { !matches($0, pattern) }
     }
-
-    // MARK: Matching
-
-    private func matches(_ arrival: Client.Arrival, _ pattern: Script.Pattern) -> Bool {
-        switch (arrival, pattern) {
-        case (.closed, .closed(within: nil)): return true
-        case (.packet(.connack(let flags, let code), _), .connack(let wanted, let isPresent)):
-            return code == wanted && flags == (isPresent ? 1 : 0)
-        case (.packet(.publish(let publication), _), .publish(let wanted)):
-            guard matches(publication, wanted) else { return false }
-            latestQoS = publication.qos
-            latestIdentifier = publication.identifier
-            return true
-        case (.packet(.reply(let kind, let identifier), _), .reply(let wanted, let number)):
-            return kind == wanted && matches(Int(identifier), number)
-        case (.packet(.suback(let identifier, let codes), _), .suback(let number, let wanted)):
-            return codes.count == wanted.count && zip(codes, wanted).allSatisfy { $1.contains(Int($0)) }
-                && matches(Int(identifier), number)
-        case (.packet(.pingresp, _), .pingresp): return true
-        case (.packet(_, let frame), .bytes(let bytes)): return frame.bytes() == bytes
-        default: return false
-        }
-    }
-
-    private func matches(_ publication: Packet.Publication, _ pattern: Script.PublicationPattern) -> Bool {
-        pattern.topic.matches(publication.topic) && pattern.payload.matches(publication.payload)
-            && pattern.qos.contains(Int(publication.qos))
-            && (publication.qos == 0 || publication.identifier != 0)  // [MQTT-2.3.1-1]
-            && pattern.isDuplicate.map { $0 == publication.isDuplicate } ?? true
-            && pattern.isRetained.map { $0 == publication.isRetained } ?? true
-            && matches(Int(publication.identifier), pattern.identifier)
-    }
-
-    private func matches(_ number: Int, _ pattern: Script.NumberPattern) -> Bool {
-        switch pattern {
-        case .any: return true
-        case .exactly(let wanted): return number == wanted
-        case .variable(let name):
-            if let bound = variables[name] { return bound == number }
-            variables[name] = number
-            return true
-        }
-    }
-
-    // MARK: Failing
-
-    private func failure(_ evidence: Failure.Evidence, expected: String, came: String) -> Failure {
-        Failure(line: line.number, source: line.text, expected: expected, came: came, evidence: evidence)
-    }
-
-    private func failure(_ arrival: Client.Arrival, expected patterns: [Script.Pattern]) -> Failure {
-        let expected = patterns.map { describe($0) }.joined(separator: " or ")
-        switch arrival {
-        case .packet(let packet, let frame):
-            return failure(.unexpected, expected: expected, came: "\(packet)   [\(hexadecimal(frame.bytes()))]")
-        case .closed: return failure(.unexpected, expected: expected, came: "the broker closed the connection")
-        case .garbage(let bytes):
-            return failure(.unexpected, expected: expected, came: "bytes that are no packet: \(hexadecimal(bytes))")
-        case .silence:
-            return failure(
-                .silence, expected: expected, came: "nothing, though the broker answered what was sent later")
-        case .timedOut: return failure(.timeLimit, expected: expected, came: "nothing at all")
-        }
-    }
-
-    private func describe(_ pattern: Script.Pattern) -> String {
-        switch pattern {
-        case .connack(let code, let isPresent): "\(Packet.connack(flags: isPresent ? 1 : 0, code: code))"
-        case .publish(let pattern):
-            "PUBLISH \(pattern.topic) \(pattern.payload)"
-                + (pattern.qos == 0...0 ? "" : " qos \(pattern.qos.text) id \(describe(pattern.identifier))")
-                + (pattern.isDuplicate.map { $0 ? " dup" : "" } ?? " dup?")
-                + (pattern.isRetained.map { $0 ? " retain" : "" } ?? " retain?")
-        case .reply(let kind, let identifier): "\(kind.name) \(describe(identifier))"
-        case .suback(let identifier, let codes):
-            "SUBACK \(describe(identifier)) " + codes.map(\.code).joined(separator: " ")
-        case .pingresp: "PINGRESP"
-        case .closed(let range): "closed" + (range.map { " within \($0.lowerBound)..\($0.upperBound)" } ?? "")
-        case .nothing: "nothing but PINGRESP and UNSUBACK"
-        case .bytes(let bytes): "bytes \(hexadecimal(bytes))"
-        }
-    }
-
-    private func describe(_ pattern: Script.NumberPattern) -> String {
-        switch pattern {
-        case .any, .variable(" received"): "*"
-        case .exactly(let number): "\(number)"
-        case .variable(let name): variables[name].map { "\($0)" } ?? ":\(name)"
-        }
-    }
-
-    // MARK: Afterwards
-
-    /// Leaves nothing behind on the broker: sessions that would last, retained messages. Whatever fails here is not the
-    /// case's failure.
-    private func tidyUp() {
-        for client in clients.values where !client.isOver { leave(client) }  // With DISCONNECT: wills would come late.
-        for identifier in transcript.lastingSessions {
-            guard let client = visitor(identifier) else { return }
-            leave(client)
-        }
-        guard !transcript.retainedTopics.isEmpty, let client = visitor([]) else { return }
-        for topic in transcript.retainedTopics {
-            client.send(
-                Wire.frame(
-                    of: Packet.Publication(
-                        topic: topic, payload: [], qos: 0, identifier: 0, isDuplicate: false, isRetained: true)))
-        }
-        leave(client)
-    }
-
-    /// A connection that has nothing to do with the case.
-    private func visitor(_ identifier: [UInt8]) -> Client? {
-        guard let stream = try? connect() else { return nil }
-        let client = Client("tidy", stream, Transcript(), elsewhere: connect)
-        client.send(Frame(.connect, Wire.Connect(clientIdentifier: identifier).body))
-        _ = client.receive(until: .now + .seconds(2))
-        return client
-    }
-
-    private func leave(_ client: Client) {
-        client.send(Frame(.disconnect))
-        client.finish()
-        let deadline = ContinuousClock.now + .seconds(2)
-        while case .packet = client.receive(until: deadline) {}
-        if !client.isOver { client.reset() }
-    }
 }
 
 extension Packet {
@@ -489,31 +363,4 @@ extension Script.Pattern {
         default: false
         }
     }
-}
-
-extension Script.TextPattern: CustomStringConvertible {
-    fileprivate func matches(_ bytes: [UInt8]) -> Bool {
-        switch self {
-        case .any: true
-        case .exactly(let wanted): bytes == wanted
-        case .beginning(let wanted): bytes.starts(with: wanted)
-        }
-    }
-
-    var description: String {
-        switch self {
-        case .any: "*"
-        case .exactly(let bytes): quoted(bytes)
-        case .beginning(let bytes): quoted(bytes) + "..."
-        }
-    }
-}
-
-extension ClosedRange<Int> {
-    /// A return code, as a case writes it.
-    fileprivate var code: String {
-        lowerBound == upperBound && lowerBound > 2 ? "0x" + hexadecimal(UInt8(lowerBound)) : text
-    }
-
-    fileprivate var text: String { lowerBound == upperBound ? "\(lowerBound)" : "\(lowerBound)..\(upperBound)" }
 }

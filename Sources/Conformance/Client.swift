@@ -35,6 +35,11 @@ final class Client {
 
     /// How long to wait for what is expected before each probe, and after the last.
     private let patience: [Duration]
+    private let probePatience: Duration
+    /// The longest packet that is read whole.
+    private static let unreadBytes = 16 << 20
+    /// Packets that an exchange puts aside for later lines, at most.
+    static let keptPackets = 10_000
     private static let probeIdentifier: UInt16 = 0xfffd
 
     /// `patience` multiplies every wait for what may be slow, 1 for a broker on the same machine.
@@ -45,6 +50,7 @@ final class Client {
         self.name = name
         self.elsewhere = elsewhere
         self.patience = [250, 500, 750, 1000].map { .milliseconds($0 * patience) }
+        probePatience = .seconds(2 * patience)
         self.stream = stream
         self.transcript = transcript
     }
@@ -127,14 +133,14 @@ final class Client {
         return receive(until: deadline)
     }
 
-    /// Without any patience of its own.
+    /// Without any patience of its own. A broker that never stops talking gets no more time than one that is silent.
     func receive(until deadline: ContinuousClock.Instant) -> Arrival {
-        while true {
+        while ContinuousClock.now < deadline {
             switch Frame.cut(unread[unreadOffset...]) {
             case .frame(let frame, let byteCount):
                 unreadOffset += byteCount
-                if unreadOffset == unread.count {
-                    unread.removeAll(keepingCapacity: true)
+                if unreadOffset == unread.count || unreadOffset > Self.unreadBytes / 16 {
+                    unread.removeFirst(unreadOffset)
                     unreadOffset = 0
                 }
                 let packet = frame.packet
@@ -143,24 +149,24 @@ final class Client {
                 if case .connack(_, 0) = packet { isAccepted = true }
                 return .packet(packet, frame)
             case .endlessLength: return .garbage(Array(unread[unreadOffset...]))
-            case .incomplete: break
+            case .incomplete:
+                guard unread.count - unreadOffset < Self.unreadBytes else {
+                    return .garbage(Array(unread[unreadOffset...]))
+                }
             }
             switch stream.receive(until: deadline) {
             case .bytes(let bytes): unread += bytes
             case .timedOut: return .timedOut
             case .closed:
-                guard unreadOffset == unread.count else { return .garbage(Array(unread[unreadOffset...])) }
-                transcript.note(name, "closed")
+                transcript.note(name, unreadOffset == unread.count ? "closed" : "closed within a packet")
                 isOver = true
                 return .closed
             }
         }
+        return .timedOut
     }
 
-    /// For the next expectation.
-    func putBack(_ packet: Packet, _ frame: Frame) { kept.insert((packet, frame), at: 0) }
-
-    /// Behind what is kept already.
+    /// Before what is kept already.
     func keep(_ packets: [(Packet, Frame)]) { kept = packets + kept }
 
     // MARK: Probes
@@ -190,7 +196,7 @@ final class Client {
         defer { other.reset() }
         other.send(Frame(.connect, Wire.Connect(clientIdentifier: []).body))
         guard case .packet(.connack(_, 0), _) = other.receive(until: deadline) else { return false }
-        return other.answersPing()
+        return other.answersPing(within: probePatience)
     }
 
     private func isForeign(_ packet: Packet) -> Bool {
@@ -213,10 +219,10 @@ final class Client {
 
     /// Whether the broker is there: on this connection, or on another if no CONNECT has been accepted on this one.
     func isServed(_ deadline: ContinuousClock.Instant) -> Bool {
-        (isAccepted && answersPing()) || isServedElsewhere(deadline)
+        (isAccepted && answersPing(within: probePatience)) || isServedElsewhere(deadline)
     }
 
-    private func answersPing(within patience: Duration = .seconds(2)) -> Bool {
+    private func answersPing(within patience: Duration) -> Bool {
         owedPings += 1
         stream.send(Frame(.pingreq).bytes())
         let deadline = ContinuousClock.now + patience
@@ -224,60 +230,5 @@ final class Client {
             guard case .packet = receive(until: deadline) else { return owedPings == 0 }
         }
         return true
-    }
-}
-
-/// What went over the connections of a case, for whoever wants to know why it failed.
-final class Transcript {
-    private(set) var lines: [String] = []
-    private let start = ContinuousClock.now
-    /// What was made to last on the broker: identifiers of sessions, topics of retained messages.
-    private(set) var lastingSessions: [[UInt8]] = []
-    private(set) var retainedTopics: [[UInt8]] = []
-    private static let lineCount = 400
-
-    func note(_ name: String, _ text: String) {
-        guard lines.count < Self.lineCount else { return }
-        let milliseconds = Int(start.duration(to: .now) / .milliseconds(1))
-        lines.append("\(milliseconds) ms  \(name) \(text)")
-    }
-
-    func note(_ name: String, sent bytes: [UInt8]) {
-        remember(bytes)
-        note(name, "> \(hexadecimal(bytes))")
-    }
-
-    func note(_ name: String, received packet: Packet, _ frame: Frame) {
-        guard lines.count < Self.lineCount else { return }
-        note(name, "< \(packet)   [\(hexadecimal(frame.bytes(), atMost: 32))]")
-    }
-
-    private func remember(_ bytes: [UInt8]) {
-        var rest = bytes[...]
-        while case .frame(let frame, let byteCount) = Frame.cut(rest) {
-            rest.removeFirst(byteCount)
-            switch frame.kind {
-            case .connect:
-                // Name, level, flags, keep-alive, identifier.
-                guard frame.body.count > 12, frame.body[1] == 4, frame.body[7] & 2 == 0 else { continue }
-                let length = Int(frame.body[10]) << 8 | Int(frame.body[11])
-                let identifier = Array(frame.body.dropFirst(12).prefix(length))
-                if !lastingSessions.contains(identifier) { lastingSessions.append(identifier) }
-                rememberWill(frame.body, at: 12 + length)
-            case .publish where frame.firstByte & 1 != 0:
-                var asAnswer = frame
-                asAnswer.firstByte &= 0xfe
-                guard case .publish(let publication) = asAnswer.packet, !publication.topic.isEmpty else { continue }
-                if !retainedTopics.contains(publication.topic) { retainedTopics.append(publication.topic) }
-            default: continue
-            }
-        }
-    }
-
-    private func rememberWill(_ body: [UInt8], at offset: Int) {
-        guard body[7] & 0x24 == 0x24, body.count > offset + 2 else { return }
-        let length = Int(body[offset]) << 8 | Int(body[offset + 1])
-        let topic = Array(body.dropFirst(offset + 2).prefix(length))
-        if !retainedTopics.contains(topic) { retainedTopics.append(topic) }
     }
 }

@@ -1,5 +1,5 @@
 /// What bytes that a client has sent mean, read as the specification reads them: the fuzzer knows by it what a broker
-/// must answer. Shares nothing with the broker's codec.
+/// must answer, a case what it leaves behind. Shares nothing with the broker's codec.
 enum ClientPacket {
     case connect(Connect)
     /// Another protocol than MQTT 3.1 and 3.1.1, whose packets have another form.
@@ -19,6 +19,8 @@ enum ClientPacket {
         var cleanSession: Bool
         var clientIdentifier: [UInt8]
         var retainedWill: [UInt8]?
+        var userName: [UInt8]?
+        var password: [UInt8]?
     }
 
     struct Publication {
@@ -139,8 +141,11 @@ enum ClientPacket {
             guard reader.field() != nil else { throw Violation(reason: "the will's message ends too late") }
             if isWillRetained { connect.retainedWill = topic }
         }
-        if flags & 0x80 != 0 { _ = try text(&reader, "the user name") }
-        if flags & 0x40 != 0, reader.field() == nil { throw Violation(reason: "the password ends too late") }
+        if flags & 0x80 != 0 { connect.userName = try text(&reader, "the user name") }
+        if flags & 0x40 != 0 {
+            guard let password = reader.field() else { throw Violation(reason: "the password ends too late") }
+            connect.password = password
+        }
         try end(reader, .connect)
         return .connect(connect)
     }

@@ -5,6 +5,8 @@ package struct Report: Sendable {
     package enum Verdict: Sendable, Equatable {
         case passed
         case failed
+        /// Its only cases are open choices, or go beyond a MUST, and this broker decided otherwise.
+        case differs
         /// Every case of it waits for this.
         case waits(String)
         case notTestable(reason: String)
@@ -41,8 +43,8 @@ package struct Report: Sendable {
             switch result.outcome {
             case .failed: return .failed
             case .passed: verdict = .passed
+            case .differs: if verdict != .passed { verdict = .differs }
             case .waits(let capability): if verdict == .notRun { verdict = .waits(capability) }
-            case .differs: if verdict == .notRun { verdict = .passed }
             }
         }
         return verdict
@@ -61,17 +63,18 @@ package struct Report: Sendable {
         return sections
     }
 
-    private static let columns = ["passed", "failed", "waits", "not testable", "not applicable"]
+    private static let columns = ["passed", "failed", "differs", "waits", "not testable", "not applicable"]
 
     private func counts(_ lines: [Line]) -> [Int] {
-        var counts = [0, 0, 0, 0, 0]
+        var counts = [0, 0, 0, 0, 0, 0]
         for line in lines {
             switch line.verdict {
             case .passed: counts[0] += 1
             case .failed: counts[1] += 1
-            case .waits: counts[2] += 1
-            case .notTestable: counts[3] += 1
-            case .notApplicable: counts[4] += 1
+            case .differs: counts[2] += 1
+            case .waits: counts[3] += 1
+            case .notTestable: counts[4] += 1
+            case .notApplicable: counts[5] += 1
             case .notRun: break
             }
         }
@@ -129,6 +132,7 @@ extension Report.Verdict: CustomStringConvertible {
         switch self {
         case .passed: "passed"
         case .failed: "failed"
+        case .differs: "differs"
         case .waits(let capability): "waits for \(capability)"
         case .notTestable(let reason): "not testable from outside: \(reason)"
         case .notApplicable(let reason): "not applicable: \(reason)"
@@ -222,6 +226,7 @@ extension Report {
             switch line.verdict {
             case .passed: result = "passed"
             case .failed: result = "failed"
+            case .differs: result = "differs"
             case .waits(let capability): (result, reason) = ("waits", capability)
             case .notTestable(let text): (result, reason) = ("not testable", text)
             case .notApplicable(let text): (result, reason) = ("not applicable", text)

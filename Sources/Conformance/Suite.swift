@@ -30,17 +30,34 @@ package struct Suite: Sendable {
         try self.init(statements: Statement.catalogue(catalogue.text, file: catalogue.name), cases: cases)
     }
 
-    /// Only what is named: a case, a statement, a section (`3.1`), or a file.
-    package func only(_ names: [String]) -> [Case] {
-        guard !names.isEmpty else { return cases }
-        let plain = names.map { $0.filter { $0 != "[" && $0 != "]" } }
-        let wanted = Set(plain + plain.map { "MQTT-" + $0 })
-        let sections = Set(statements.filter { wanted.contains($0.section) }.map(\.id))
-        return cases.filter { script in
-            wanted.contains(script.name) || wanted.contains(script.file)
-                || script.proves.contains { wanted.contains($0) || sections.contains($0) }
+    /// Only what is named: cases, statements, sections (`3.1`), files; all if nothing is. Throws with the first name that
+    /// nothing has. A statement is also known by the usual spelling where the standard's is odd (3.8.3-4, 3.1.2-7).
+    package func only(_ names: [String]) throws(UnknownName) -> [Case] {
+        var chosen = Set<String>()
+        for name in names {
+            let numbers = Self.numbers(of: name)
+            let ids = statements.filter { $0.section == name || Self.numbers(of: $0.id) == numbers }.map(\.id)
+            let found = cases.filter { script in
+                script.name == name || script.file == name || script.proves.contains { ids.contains($0) }
+            }
+            guard !found.isEmpty else { throw UnknownName(name: name) }
+            chosen.formUnion(found.map(\.name))
         }
+        return names.isEmpty ? cases : cases.filter { chosen.contains($0.name) }
     }
+
+    /// `3.8.3.4` for `[MQTT-3-8.3-4]`, `ANNEX.3.1.4` for `ANNEX-3.1.4`.
+    private static func numbers(of id: String) -> String {
+        let plain = id.filter { $0 != "[" && $0 != "]" }
+        let bare = plain.hasPrefix("MQTT-") ? plain.dropFirst(5) : plain[...]
+        return String(bare.map { $0 == "-" ? "." : $0 })
+    }
+}
+
+/// A name that is no case, statement, section or file of the suite.
+package struct UnknownName: Error, CustomStringConvertible {
+    package let name: String
+    package var description: String { "nothing in the suite is called \(name)" }
 }
 
 extension Suite {
@@ -57,6 +74,10 @@ extension Suite {
 
     /// Capabilities that the broker's set-up decides.
     package static let capabilities: Set = ["acl", "full-disk", "session-expiry"]
+
+    /// These, those of `Restart`, and what the runner itself lacks still.
+    static let knownCapabilities = capabilities.union(Restart.allCases.map(\.capability))
+        .union(["websocket", "websocket-frames", "websocket-headers"])
 
     package struct Options: Sendable {
         /// Cases at once.

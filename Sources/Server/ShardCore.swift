@@ -94,6 +94,7 @@ struct ShardCore: ~Copyable {
         // After a stall the packets that prove a client alive may still be on their way here: first all of them.
         fullBatches = events.count >= EventLoop.eventsPerTurn ? fullBatches + 1 : 0
         if fullBatches % 64 == 0, let tick = state.nextTick(), tick <= now {
+            if state.shards > 1 { postMail(above: 0) }  // As for `end`.
             state.tick(now, into: &outbox)
             apply()
         }

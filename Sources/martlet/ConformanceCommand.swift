@@ -94,8 +94,7 @@ struct ConformanceCommand: AsyncParsableCommand {
     func run() async throws {
         if fuzz { return try runFuzzer() }
         let suite = try readSuite()
-        let chosen = suite.only(only)
-        guard !chosen.isEmpty else { throw Failure(.usage, "no case has to do with \(only.joined(separator: ", "))") }
+        let chosen = try choose(suite)
         if list { return write(Self.listing(chosen), to: STDOUT_FILENO) }
 
         var options = Suite.Options()
@@ -109,8 +108,8 @@ struct ConformanceCommand: AsyncParsableCommand {
         let connect = try connector()
         signal(SIGPIPE, SIG_IGN)
         let report = Report(suite, Suite.run(chosen, options, connect: connect))
-        try save(report)
         print(report.text, terminator: "")
+        try save(report)
         if !report.isPassed { throw ExitCode(Failure.Status.failed.rawValue) }
     }
 
@@ -144,6 +143,14 @@ struct ConformanceCommand: AsyncParsableCommand {
             return try FuzzSequence.corpus(files: readDirectory(cases))
         } catch {
             throw Failure(.failed, error)
+        }
+    }
+
+    private func choose(_ suite: Suite) throws(Failure) -> [Case] {
+        do throws(UnknownName) {
+            return try suite.only(only)
+        } catch {
+            throw Failure(.usage, error)
         }
     }
 

@@ -4,9 +4,10 @@ import Testing
 /// The runner against brokers that are one function, so that what it says of them can be known beforehand.
 @Suite struct `A case` {
     private func failure(
-        _ lines: String, head: String = "", _ answer: @escaping ScriptedBroker.Answer = politeAnswer
+        _ lines: String, head: String = "", talksForEver: Bool = false,
+        _ answer: @escaping ScriptedBroker.Answer = politeAnswer
     ) throws -> Failure? {
-        switch try outcome(lines, head: head, answer) {
+        switch try result(lines, head: head, talksForEver: talksForEver, answer).outcome {
         case .failed(let failure), .differs(let failure): failure
         case .passed, .waits: nil
         }
@@ -53,6 +54,21 @@ import Testing
         #expect(!failure.evidence.isObserved)
     }
 
+    @Test(arguments: ["A < SUBACK 1 0", "A < closed", "A < closed within 0s..9s", "A disconnects", "A closes"])
+    func `runs into its time limit also where the broker never stops talking`(_ line: String) throws {
+        let start = ContinuousClock.now
+        let failure = try failure("A connects\n\(line)", head: "  within 1s", talksForEver: true)
+        #expect(failure != nil)
+        #expect(start.duration(to: .now) < .seconds(20))
+    }
+
+    @Test func `does not take bytes that are no packet for the end of a connection`() throws {
+        let answer: ScriptedBroker.Answer = {
+            $0.kind == .disconnect ? .bytes(Array(repeating: 0xff, count: 10)) : politeAnswer($0)
+        }
+        #expect(try failure("A connects\nA disconnects", answer)?.evidence == .unexpected)
+    }
+
     @Test func `takes a silent refusal before CONNACK for one only if a CONNECT is not served either`() throws {
         let deaf: ScriptedBroker.Answer = { $0.kind == .pingreq ? .frames([]) : politeAnswer($0) }
         let failure = try #require(try failure("A > PINGREQ\nA < closed", deaf))
@@ -80,7 +96,7 @@ import Testing
 
     @Test func `takes neighbouring lines in any order, each once`() throws {
         let send = "A connects\nA >> PINGREQ\nA > SUBSCRIBE 1 \"a\" 0\n"
-        #expect(try failure(send + "A <* SUBACK 1 0\nA <* PINGRESP\nA < nothing") == nil)
+        #expect(try failure(send + "A  <*  SUBACK 1 0\nA <* PINGRESP\nA < nothing") == nil)
         #expect(try failure(send + "A <* SUBACK 1 0\nA <* SUBACK 1 0\nA <* PINGRESP") != nil)
     }
 
@@ -179,7 +195,11 @@ import Testing
             (good + "end\n", 3), (good + "A pings\n  alone\n", 4), (good + "A > packet 100\n", 3),
             (good + "A > CONNECT colour \"red\"\n", 3), (good + "A < closed within 3s\n", 3),
             (good + "wait long\n", 3), (good + "A > PUBLISH \"\\q\" \"\"\n", 3), (good + "A < SUBACK 1 0 extra\n", 3),
-            (good + "  each X in 1 | b\nA > PUBACK {X}\n", 4), ("case a: Proves nothing\nA connects\n", 1),
+            (good + "  each X in 1 | b\nA > PUBACK {X}\n", 4), (good + "  each X in 1 |\nA pings\n", 3), (good, 1),
+            (good + "  needs wings\nA pings\n", 3), (good + "A > PINGREQ cut 1\n", 3), (good + "wait infs\n", 3),
+            (good + "A > UNSUBSCRIBE 1 \"a\" * 70000\n", 3), (good + "A > PUBLISH \"a\" * -1 \"\"\n", 3),
+            (good + "A > bytes -1 * 2f\n", 3), (good + "A > PUBLISH \"a\" \"b\" * 999999999\n", 3),
+            ("case a: Proves nothing\nA connects\n", 1),
         ]
         for (text, line) in mistakes {
             let said = refusal(text)

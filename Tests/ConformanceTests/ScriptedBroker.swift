@@ -16,7 +16,13 @@ final class ScriptedBroker: ByteStream {
     private var ready: [UInt8] = []
     private var isClosed = false
 
-    init(_ answer: @escaping Answer) { self.answer = answer }
+    /// Sends a PINGRESP and a message whenever it is listened to.
+    private let talksForEver: Bool
+
+    init(talksForEver: Bool = false, _ answer: @escaping Answer) {
+        self.talksForEver = talksForEver
+        self.answer = answer
+    }
 
     func send(_ bytes: [UInt8]) {
         unread += bytes
@@ -35,6 +41,7 @@ final class ScriptedBroker: ByteStream {
             defer { ready = [] }
             return .bytes(ready)
         }
+        if talksForEver { return .bytes([0xd0, 0, 0x30, 3, 0, 1, 0x61]) }
         if isClosed { return .closed }
         // Nothing can come without something being sent; the time until then need not pass.
         return .timedOut
@@ -68,12 +75,12 @@ func outcome(_ lines: String, head: String = "", _ answer: @escaping ScriptedBro
 }
 
 func result(
-    _ lines: String, head: String = "", capabilities: Set<String> = [],
+    _ lines: String, head: String = "", capabilities: Set<String> = [], talksForEver: Bool = false,
     _ answer: @escaping ScriptedBroker.Answer = politeAnswer
 ) throws -> CaseResult {
     let text = "case it: It is tried\n  proves MQTT-4.8.0-1\n\(head)\n\(lines)\n"
     let script = try #require(try Case.cases(in: text, file: "it.cases").first)
     var options = Suite.Options()
     options.capabilities = capabilities
-    return Suite.run(script, options, connect: { ScriptedBroker(answer) })
+    return Suite.run(script, options, connect: { ScriptedBroker(talksForEver: talksForEver, answer) })
 }

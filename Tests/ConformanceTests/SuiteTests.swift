@@ -47,10 +47,11 @@ import Testing
 
     @Test func `refuses a case that proves an unknown statement, and a name that is there twice`() throws {
         let statements = try Statement.catalogue("MQTT-1.5.3-1 B It is so.\n", file: "statements.txt")
-        let stranger = try Case.cases(in: "case a: A\n  proves MQTT-9.9.9-9\n", file: "a.cases")
+        let stranger = try Case.cases(in: "case a: A\n  proves MQTT-9.9.9-9\nA pings\n", file: "a.cases")
         #expect(throws: SuiteError.self) { try Suite(statements: statements, cases: stranger) }
         let twice = try Case.cases(
-            in: "case a: A\n  proves MQTT-1.5.3-1\ncase a: A\n  proves MQTT-1.5.3-1\n", file: "a.cases")
+            in: "case a: A\n  proves MQTT-1.5.3-1\nA pings\ncase a: A\n  proves MQTT-1.5.3-1\nA pings\n",
+            file: "a.cases")
         #expect(throws: SuiteError.self) { try Suite(statements: statements, cases: twice) }
     }
 
@@ -75,11 +76,16 @@ import Testing
     }
 
     @Test(arguments: [
-        ("3.1.0-2", 1), ("[MQTT-3.1.0-2]", 1), ("MQTT-3.1.0-2", 1), ("3.1", 20), ("3.1-connect.cases", 20),
+        ("3.1.0-2", 1), ("[MQTT-3.1.0-2]", 1), ("3.8.3-4", 1), ("3.1.2-7", 1), ("ANNEX-3.1.4", 1), ("MQTT-3.1.0-2", 1),
+        ("3.1", 20), ("3.1-connect.cases", 20),
     ])
-    func `can be cut down to a statement, a section, a file`(_ name: String, _ count: Int) {
-        let chosen = suite.only([name])
+    func `can be cut down to a statement, a section, a file`(_ name: String, _ count: Int) throws {
+        let chosen = try suite.only([name])
         #expect(chosen.count >= count && chosen.count < suite.cases.count)
+    }
+
+    @Test func `says which name it does not know`() {
+        #expect(throws: UnknownName.self) { try suite.only(["3.1", "nonsense"]) }
     }
 }
 

@@ -17,6 +17,11 @@ package enum Action: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
+    /// The Client Identifier of a CONNECT.
+    var connectingName: String? {
+        if case .send(.connect(let connect), _) = self { connect.client } else { nil }
+    }
+
     package var description: String {
         switch self {
         case .open(let client): "\(ClientProgram.Step.open(client))"
@@ -62,10 +67,12 @@ package struct Exploration {
     private func outcomes(
         ofOthers actions: [Action], from state: ReferenceBroker, inOrder: Bool
     ) throws(Failure) -> [ReferenceBroker] {
+        // A will that waits for its turn shows only to whoever uses its Client Identifier again.
+        let names = Set(actions.compactMap(\.connectingName))
         var levels: [[ReferenceBroker]] = Array(repeating: [], count: 1 << (inOrder ? 0 : actions.count))
         levels[0] = [state]
         if inOrder {
-            for action in actions { levels[0] = try distinct(levels[0].flatMap { perform(action, on: $0) }) }
+            for action in actions { levels[0] = try distinct(levels[0].flatMap { perform(action, on: $0, names) }) }
         } else {
             for done in levels.indices where !levels[done].isEmpty {
                 levels[done] = try distinct(levels[done])
@@ -74,11 +81,11 @@ package struct Exploration {
                         done & 1 << $0 != 0 || actions[$0].client != actions[next].client
                     }
                     guard isReady else { continue }
-                    for state in levels[done] { levels[done | 1 << next] += perform(actions[next], on: state) }
+                    for state in levels[done] { levels[done | 1 << next] += perform(actions[next], on: state, names) }
                 }
             }
         }
-        var last = try distinct(levels[levels.count - 1])
+        var last = try distinct(levels[levels.count - 1].flatMap { willed($0) }.filter(\.wills.isEmpty))
         for session in 0..<(last.map(\.sessions.count).max() ?? 0) {
             // Each session's moves are its own, so one after the other will do.
             last = try distinct(last.flatMap { settled(session, of: $0) })
@@ -89,28 +96,57 @@ package struct Exploration {
         return try distinct(last)
     }
 
-    private func perform(_ action: Action, on state: ReferenceBroker) -> [ReferenceBroker] {
-        // What may happen by itself to the sessions that the action touches may happen before.
+    /// What may happen by itself may happen before. Wills wait if somebody connects under one of `names`.
+    private func perform(_ action: Action, on state: ReferenceBroker, _ names: Set<String>) -> [ReferenceBroker] {
+        willed(state).flatMap { state in
+            var states = [state]
+            for session in state.sessions.indices where isTouched(state.sessions[session], by: action, state) {
+                states = states.flatMap { moved(session, of: $0) }
+            }
+            return states.compactMap { state in
+                var next = state
+                next.perform(action)
+                while let will = next.wills.firstIndex(where: { !names.contains($0.client) }) { next.publishWill(will) }
+                return isPossible(next) ? next : nil
+            }
+        }
+    }
+
+    /// The state, and all to which wills lead that have to be published. What may happen by itself to the sessions that
+    /// they touch may happen before.
+    private func willed(_ state: ReferenceBroker) -> [ReferenceBroker] {
         var states = [state]
-        for session in state.sessions.indices where isTouched(state.sessions[session], by: action, state) {
-            states = states.flatMap { moved(session, of: $0) }
+        var index = 0
+        while index < states.count {
+            for will in states[index].wills.indices {
+                var befores = [states[index]]
+                for session in befores[0].sessions.indices where isUnderWay(befores[0].sessions[session]) {
+                    befores = befores.flatMap { moved(session, of: $0) }
+                }
+                for var next in befores {
+                    next.publishWill(will)
+                    if !states.contains(next) { states.append(next) }
+                }
+            }
+            index += 1
         }
-        return states.compactMap { state in
-            var next = state
-            next.perform(action)
-            return isPossible(next) ? next : nil
-        }
+        return states
     }
 
     private func isTouched(
         _ session: ReferenceBroker.Session, by action: Action, _ state: ReferenceBroker
     ) -> Bool {
-        // Mail that does not take its time goes to anybody, and what replaces a retained message does to whoever has not
-        // been sent it.
-        if !state.delaysMail || !session.unread.isEmpty { return true }
+        // Mail that does not take its time goes to anybody.
+        if !state.delaysMail || isUnderWay(session) { return true }
         guard let client = action.client else { return false }
         if case .send(.connect(let connect), _) = action, connect.client == session.client { return true }
         return session.connection == client
+    }
+
+    /// Whether what others publish touches a session: it replaces something retained that the session has not been
+    /// sent, or comes between two filters.
+    private func isUnderWay(_ session: ReferenceBroker.Session) -> Bool {
+        !session.unread.isEmpty || session.request != nil
     }
 
     /// The state, and all to which a session's moves lead.

@@ -2,12 +2,17 @@
 ///
 /// Clients are numbered; what the client `n` sees is appended to `output[n]`. Where the broker is free to choose, the
 /// model does not choose either, but says by `moves(of:)` what may happen next to a session, and whoever asks the model
-/// decides. There are three such freedoms:
+/// decides. There are five such freedoms:
 /// - Between shards a copy takes its time. Of one publisher they stay in order [MQTT-4.6.0-6]; of several, any order
 ///   is right, for the specification orders only what comes "from any given Client".
 /// - What is retained for a new subscription goes out in any order of topics, and live messages may come in between.
 ///   The specification says what has to be sent, not when (3.3.1.3, 3.8.4).
 /// - A session with much to send is served in steps, between which others get their turn.
+/// - Between shards a packet of several filters is handled as a sequence of packets [MQTT-3.8.4-4] [MQTT-3.10.4-6]:
+///   between two filters others may publish and retain. The session itself does nothing else meanwhile, so what its
+///   client sees begins with the one SUBACK or UNSUBACK.
+/// - Between shards the will of a session that is gone with its connection may come when its Client Identifier is used
+///   again: it is published because the connection is closed [MQTT-3.1.2-8], but nothing says before what.
 ///
 /// Everything else follows from the specification and from the choices that Martlet documents.
 package struct ReferenceBroker: Hashable, Sendable {
@@ -53,6 +58,8 @@ package struct ReferenceBroker: Hashable, Sendable {
         var mail: [Mail] = []
         /// The last step has left something that could go.
         var isBehind = false
+        /// The SUBSCRIBE or UNSUBSCRIBE that is carried out.
+        var request: Request?
 
         var isWaiting: Bool { outgoing.last?.stage == .waiting }
         var isOwed: Bool { outgoing.contains(where: \.isOwed) }
@@ -78,6 +85,24 @@ package struct ReferenceBroker: Hashable, Sendable {
         var topics: [String]
     }
 
+    /// A SUBSCRIBE or UNSUBSCRIBE, some of whose filters have had their turn.
+    struct Request: Hashable, Sendable {
+        enum Part: Hashable, Sendable {
+            case subscribe(Subscription)
+            case unsubscribe(String)
+        }
+
+        var parts: ArraySlice<Part>
+        let answer: Seen
+    }
+
+    /// The will of a session that is gone.
+    struct Will: Hashable, Sendable {
+        let publish: Publish
+        let origin: Int
+        let client: String
+    }
+
     struct Mail: Hashable, Sendable {
         let publish: Publish
         /// The client over whose connection it came.
@@ -92,6 +117,8 @@ package struct ReferenceBroker: Hashable, Sendable {
     private var connections: [Connection?]
     private var retained: [Publish] = []  // Sorted by topic.
     private var isStopping = false
+    /// What has to be published still, in any order.
+    private(set) var wills: [Will] = []
     package var output: [[Seen]]
 
     package init(clients: Int, limits: Limits, delaysMail: Bool) {
@@ -122,15 +149,17 @@ package struct ReferenceBroker: Hashable, Sendable {
             guard case .connect(let connect) = packet else { return end(client) }  // [MQTT-3.1.0-1]
             return self.connect(connect, client)
         }
+        finishRequest(of: session)
         switch packet {
         case .connect, .violation: end(client)  // [MQTT-3.1.0-2] [MQTT-4.8.0-1]
         case .publish(let publish): self.publish(publish, from: client, session)
         case .acknowledge(let type, let identifier): acknowledge(type, identifier, client, session)
-        case .subscribe(let subscriptions, let identifier): subscribe(subscriptions, identifier, client, session)
+        case .subscribe(let subscriptions, let identifier):
+            let answer = Seen.suback(identifier, subscriptions.map { UInt8($0.maximumQoS) })
+            begin(Request(parts: subscriptions.map { .subscribe($0) }[...], answer: answer), session)
         case .unsubscribe(let filters, let identifier):
-            sessions[session].subscriptions.removeAll { filters.contains($0.subscription.filter) }
-            sessions[session].unread.removeAll { filters.contains($0.subscription.filter) }
-            output[client].append(.acknowledgement(.unsuback, identifier))  // [MQTT-3.10.4-5]
+            let answer = Seen.acknowledgement(.unsuback, identifier)  // [MQTT-3.10.4-5]
+            begin(Request(parts: filters.map { .unsubscribe($0) }[...], answer: answer), session)
         case .ping: output[client].append(.pingresp)
         case .disconnect:
             connections[client]?.will = nil  // [MQTT-3.14.4-3]
@@ -164,21 +193,38 @@ package struct ReferenceBroker: Hashable, Sendable {
 
     private mutating func end(_ client: Int) {
         guard let connection = connections[client] else { return }
+        let session = sessions.firstIndex { $0.connection == client }
+        if let session { finishRequest(of: session) }
         connections[client] = nil
         output[client].append(.closed)
-        if let session = sessions.firstIndex(where: { $0.connection == client }) {
+        var isGone = false
+        if let session {
             sessions[session].connection = nil
             sessions[session].isBehind = false
-            if sessions[session].isClean { sessions.remove(at: session) }
+            isGone = sessions[session].isClean
+            if isGone { sessions.remove(at: session) }
         }
-        if let will = connection.will { route(will, origin: client, from: connection.client) }  // [MQTT-3.1.2-8]
+        guard let will = connection.will, let name = connection.client else { return }  // [MQTT-3.1.2-8]
+        if delaysMail, isGone {
+            wills.append(Will(publish: will, origin: client, client: name))
+        } else {
+            route(will, origin: client, from: name)
+        }
+    }
+
+    /// Publishes one of the wills that have to be.
+    package mutating func publishWill(_ index: Int) {
+        let will = wills.remove(at: index)
+        route(will.publish, origin: will.origin, from: nil)
     }
 
     /// The client's output is at its bound, or is below it again.
     package mutating func fill(_ client: Int, _ isFull: Bool) {
         guard let name = connections[client]?.client else { return }
         connections[client]?.isFull = isFull
-        if let session = sessions.firstIndex(where: { $0.client == name }) { catchUp(session) }
+        guard let session = sessions.firstIndex(where: { $0.client == name }) else { return }
+        finishRequest(of: session)
+        catchUp(session)
     }
 
     // MARK: Time
@@ -260,22 +306,42 @@ package struct ReferenceBroker: Hashable, Sendable {
 
     // MARK: To subscribers
 
-    private mutating func subscribe(
-        _ subscriptions: [Subscription], _ identifier: UInt16, _ client: Int, _ session: Int
-    ) {
-        for subscription in subscriptions {  // [MQTT-3.8.4-3] [MQTT-3.8.4-4]
-            let levels = subscription.filter.split(separator: "/", omittingEmptySubsequences: false)
-            sessions[session].subscriptions.removeAll { $0.subscription.filter == subscription.filter }
-            sessions[session].subscriptions.append(Subscribed(subscription: subscription, levels: levels))
-            let topics = retained.map(\.topic).filter {
-                Self.matches(levels, $0.split(separator: "/", omittingEmptySubsequences: false))
-            }
-            if !topics.isEmpty {
-                sessions[session].unread.append(Unread(subscription: subscription, topics: topics))
-            }
+    private mutating func begin(_ request: Request, _ session: Int) {
+        sessions[session].request = request
+        carryOut(session)
+        if !delaysMail { finishRequest(of: session) }
+    }
+
+    /// What comes next for a session comes behind the SUBSCRIBE or UNSUBSCRIBE that has begun.
+    private mutating func finishRequest(of session: Int) {
+        while sessions[session].request != nil { carryOut(session) }
+    }
+
+    /// One filter of a request; after the last one, its answer.
+    private mutating func carryOut(_ session: Int) {
+        guard let client = sessions[session].connection, var request = sessions[session].request else { return }
+        let part = request.parts.popFirst()
+        switch part {
+        case .subscribe(let subscription): subscribe(subscription, session)
+        case .unsubscribe(let filter):
+            sessions[session].subscriptions.removeAll { $0.subscription.filter == filter }
+            sessions[session].unread.removeAll { $0.subscription.filter == filter }
+        case nil: break
         }
-        output[client].append(.suback(identifier, subscriptions.map { UInt8($0.maximumQoS) }))
-        catchUp(session)
+        sessions[session].request = request.parts.isEmpty ? nil : request
+        guard request.parts.isEmpty else { return }
+        output[client].append(request.answer)
+        if case .subscribe = part { catchUp(session) }
+    }
+
+    private mutating func subscribe(_ subscription: Subscription, _ session: Int) {  // [MQTT-3.8.4-3]
+        let levels = subscription.filter.split(separator: "/", omittingEmptySubsequences: false)
+        sessions[session].subscriptions.removeAll { $0.subscription.filter == subscription.filter }
+        sessions[session].subscriptions.append(Subscribed(subscription: subscription, levels: levels))
+        let topics = retained.map(\.topic).filter {
+            Self.matches(levels, $0.split(separator: "/", omittingEmptySubsequences: false))
+        }
+        if !topics.isEmpty { sessions[session].unread.append(Unread(subscription: subscription, topics: topics)) }
     }
 
     private mutating func acknowledge(_ type: Acknowledgement, _ identifier: UInt16, _ client: Int, _ session: Int) {
@@ -383,10 +449,13 @@ package struct ReferenceBroker: Hashable, Sendable {
         case retained(Int)
         /// Another step.
         case step
+        /// The next filter of the SUBSCRIBE or UNSUBSCRIBE that is carried out; until the last one, nothing else.
+        case filter
     }
 
     package func moves(of session: Int) -> [Move] {
         let state = sessions[session]
+        if state.request != nil { return [.filter] }
         // Of each origin the oldest [MQTT-4.6.0-6].
         var moves = state.mail.indices.filter { $0 == 0 || state.mail[$0 - 1].origin != state.mail[$0].origin }
             .map { Move.mail($0) }
@@ -403,6 +472,7 @@ package struct ReferenceBroker: Hashable, Sendable {
         case .mail(let index): hand(sessions[session].mail.remove(at: index).publish, to: session)
         case .retained(let index): sendRetained(index, session)
         case .step: catchUp(session)
+        case .filter: carryOut(session)
         }
     }
 

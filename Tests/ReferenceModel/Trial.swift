@@ -168,6 +168,7 @@ package struct Trial {
         var state = states[0]
         for action in actions {
             state.perform(action)
+            while !state.wills.isEmpty { state.publishWill(0) }
             for session in state.sessions.indices {
                 while let move = state.moves(of: session).first { state.perform(move, of: session) }
             }

@@ -129,11 +129,11 @@ extension Mutation {
             }),
         Mutation(
             "retained-qos-0-keeps-the-old", "A retained message of QoS 0 leaves the one before",
-            violates: "MQTT-3.3.1-7", caughtBy: ["choice-retained-qos0-is-kept"],
+            violates: "MQTT-3.3.1-7", caughtBy: ["retained-qos-0-kept"],
             up: published { if $1.qos == 0, !$1.payload.isEmpty { $1.isRetained = false } }),
         Mutation(
             "retained-qos-0-not-kept", "A retained message of QoS 0 is not kept", violates: "MQTT-3.3.1-7",
-            caughtBy: ["choice-retained-qos0-is-kept"],
+            caughtBy: ["retained-qos-0-kept"],
             down: lose { $1.isRetained && $1.qos == 0 && $0.granted($1.topic) != 0 }),
         Mutation(
             "retained-not-cleared", "An empty payload with RETAIN 1 clears nothing", violates: "MQTT-3.3.1-10",
@@ -338,7 +338,7 @@ extension Mutation {
             down: lose { $0.notes["own " + String(decoding: $1.payload, as: UTF8.self)] != nil && !$1.isRetained }),
         Mutation(
             "window-of-five", "A client that does not acknowledge gets five messages and no more",
-            violates: "MQTT-4.5.0-2", caughtBy: ["no-acknowledgements"],
+            violates: "MQTT-4.5.0-2", caughtBy: ["receipt-more-than-a-window"],
             up: { link, frame in
                 if frame.kind == .puback || frame.kind == .pubcomp { link.notes["open", default: 0] -= 1 }
                 link.forward(frame)

@@ -383,7 +383,7 @@ extension Mutation {
             }),
         Mutation(
             "unknown-acknowledgements-close", "An acknowledgement of an unknown identifier ends the connection",
-            violates: "MQTT-4.3.2-1", caughtBy: ["unknown-identifier-ignored", "choice-unknown-acknowledgements"],
+            violates: "MQTT-4.3.2-1", caughtBy: ["unknown-identifier-ignored"],
             up: { link, frame in
                 if frame.isAcknowledgement, frame.kind != .pubrel, !link.identifiers.contains(frame.identifier) {
                     link.close()

@@ -190,7 +190,7 @@ extension Mutation {
             }),
         Mutation(
             "wrong-subscribe-subscribes", "A SUBSCRIBE with wrong flags or identifier 0 closes, but has subscribed",
-            violates: "MQTT-3.8.1-1", caughtBy: ["flags-subscribe"],
+            violates: "MQTT-3.8.1-1", caughtBy: ["subscribe-flags"],
             up: { link, frame in
                 if frame.kind == .subscribe, frame.isViolation, let all = frame.subscriptions {
                     let granted = all.map { (filter: $0.filter, qos: min($0.qos, 1)) }
@@ -205,7 +205,7 @@ extension Mutation {
             }),
         Mutation(
             "wrong-unsubscribe-unsubscribes", "An UNSUBSCRIBE that breaks a rule closes, but has taken away",
-            violates: "MQTT-3.10.1-1", caughtBy: ["flags-unsubscribe"],
+            violates: "MQTT-3.10.1-1", caughtBy: ["unsubscribe-flags"],
             up: { link, frame in
                 if frame.kind == .unsubscribe, frame.isViolation || frame.hasBadFilter, !link.subscriptions.isEmpty {
                     link.forward(.unsubscribe(0xfff0, Array(link.subscriptions.keys)))
