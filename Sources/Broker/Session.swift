@@ -10,7 +10,7 @@ struct Connection: Sendable {
     var version = ProtocolVersion.mqtt311
     /// Was moved to this shard to live here.
     var isPlaced = false
-    var allowsAnonymous = true
+    var listener: ListenerNumber = 0
     /// Its output is at the bound.
     var isFull = false
     /// It is not read, because its output or a mailbox is full.

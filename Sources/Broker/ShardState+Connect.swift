@@ -6,7 +6,8 @@ extension ShardState {
     mutating func connect(
         _ connect: Connect, _ number: ConnectionNumber, _ now: Instant, _ outbox: inout Outbox
     ) {
-        guard connections[Int(number)].allowsAnonymous else { return refuse(number, .notAuthorized, &outbox) }
+        let rules = rules[Int(connections[Int(number)].listener)]
+        guard rules.allowsAnonymous else { return refuse(number, .notAuthorized, &outbox) }
         if connect.clientIdentifier.isEmpty, !connect.cleanSession || connect.version == .mqtt31 {
             return refuse(number, .identifierRejected, &outbox)  // [MQTT-3.1.3-8]; MQTT 3.1 always wants one
         }

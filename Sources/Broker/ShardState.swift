@@ -7,7 +7,9 @@ package import MQTT
 package struct ShardState: Sendable {
     package let shard: Int
     package let shards: Int
-    package let limits: Limits
+    package private(set) var limits: Limits
+    /// By listener.
+    package private(set) var rules: [ListenerRules]
     let directory: Lock<Directory>
     package internal(set) var counters = Counters()
 
@@ -22,13 +24,22 @@ package struct ShardState: Sendable {
     var receivers: [Receiver] = []
     private var due: [UInt32] = []
 
-    package init(shard: Int, of shards: Int, limits: Limits, directory: Lock<Directory>, now: Instant) {
+    package init(
+        shard: Int, of shards: Int, limits: Limits, rules: [ListenerRules], directory: Lock<Directory>, now: Instant
+    ) {
         self.shard = shard
         self.shards = shards
         self.limits = limits
+        self.rules = rules
         self.directory = directory
         timers = TimerWheel(now: now)
         mailboxIsFull = Array(repeating: false, count: shards)
+    }
+
+    /// Other limits and rules from now on; `rules` has as many listeners as before.
+    package mutating func adopt(_ limits: Limits, _ rules: [ListenerRules]) {
+        self.limits = limits
+        self.rules = rules
     }
 
     // MARK: Connections
@@ -36,13 +47,13 @@ package struct ShardState: Sendable {
     /// A new connection, from which a CONNECT is awaited. The caller gives the number, and may use it again once the
     /// connection's end is in the outbox. `isPlaced` says that it was moved here, where its session shall live.
     package mutating func open(
-        _ number: ConnectionNumber, isPlaced: Bool = false, allowsAnonymous: Bool = true, now: Instant
+        _ number: ConnectionNumber, listener: ListenerNumber = 0, isPlaced: Bool = false, now: Instant
     ) {
         while connections.count <= Int(number) { connections.append(Connection()) }
         connections[Int(number)] = Connection()
         connections[Int(number)].phase = .awaitingConnect
         connections[Int(number)].isPlaced = isPlaced
-        connections[Int(number)].allowsAnonymous = allowsAnonymous
+        connections[Int(number)].listener = listener
         connections[Int(number)].latestPacket = now
         timers.schedule(number, at: now + limits.connectTimeout)
         counters.connections += 1

@@ -15,6 +15,7 @@ package final class BrokerServer: Sendable {
     private let shards: [Shard]
     private let directory: Lock<Directory>
     private let listeners: [Listener]
+    private let rules: [ListenerRules]
     private let log: Logger
     private let stopRequests: AsyncStream<Void>
     private let stopRequest: AsyncStream<Void>.Continuation
@@ -38,15 +39,17 @@ package final class BrokerServer: Sendable {
         directory = Lock(Directory(shards: count, seed: .random(in: 0...(.max))))
         let backlogs = (0..<count).map { _ in Backlog(bound: limits.mailboxBytes) }
         let now = Instant(milliseconds: monotonicNanoseconds() / 1_000_000)
-        shards = try (0..<count).map { [directory] shard in
-            let state = ShardState(shard: shard, of: count, limits: limits, directory: directory, now: now)
+        rules = configuration.listeners.map { ListenerRules($0, of: configuration) }
+        shards = try (0..<count).map { [directory, rules] shard in
+            let state = ShardState(
+                shard: shard, of: count, limits: limits, rules: rules, directory: directory, now: now)
             return try Shard(state, backlogs: backlogs, log: logger)
         }
     }
 
     private static func bind(_ configuration: Configuration) throws -> [Listener] {
         var listeners: [Listener] = []
-        for wanted in configuration.listeners {
+        for (number, wanted) in configuration.listeners.enumerated() {
             // By number: "localhost" is not everywhere both.
             let names = configuration.isLoopbackOnly ? ["127.0.0.1", "::1"] : [wanted.address]
             var failure: ListenError?
@@ -54,7 +57,7 @@ package final class BrokerServer: Sendable {
             for address in try names.flatMap({ try SocketAddress.resolve($0, port: wanted.port) }) {
                 do throws(SystemError) {
                     let socket = try ListeningSocket(address, noDelay: configuration.setsTCPNoDelay)
-                    listeners.append(Listener(socket: socket, allowsAnonymous: configuration.allowsAnonymous))
+                    listeners.append(Listener(socket: socket, number: ListenerNumber(number)))
                     bound += 1
                 } catch {
                     // A machine without IPv6 still knows its addresses; an address in use is an error always.
@@ -77,7 +80,7 @@ package final class BrokerServer: Sendable {
             await shards[0].add(listener)
             log.info("listening", metadata: ["address": "\(listener.socket.address)"])
         }
-        if listeners.contains(where: \.allowsAnonymous) {
+        if rules.contains(where: \.allowsAnonymous) {
             log.warning("anonymous clients may connect and use every topic")
         }
         log.info("started", metadata: ["version": "\(martletVersion)", "shards": "\(shards.count)"])
@@ -119,6 +122,13 @@ struct ListenError: Error, CustomStringConvertible {
     let reason: SystemError?
 
     var description: String { "can't listen on \(address): \(reason.map { "\($0)" } ?? "no such address here")" }
+}
+
+extension ListenerRules {
+    init(_ listener: Configuration.Listener, of configuration: Configuration) {
+        self.init()
+        allowsAnonymous = configuration.access(at: listener).allowsAnonymous ?? false
+    }
 }
 
 extension Limits {

@@ -21,7 +21,7 @@ struct ConnectionTable {
         var isFull = false
         /// A packet of it could not be passed on: a shard's mailbox is full.
         var isHeld = false
-        var allowsAnonymous = true
+        var listener: ListenerNumber = 0
     }
 
     private(set) var slots: [Slot] = []
@@ -32,7 +32,7 @@ struct ConnectionTable {
         @inline(__always) _modify { yield &slots[Int(number)] }
     }
 
-    mutating func add(_ stream: Stream, allowsAnonymous: Bool) -> ConnectionNumber {
+    mutating func add(_ stream: Stream, listener: ListenerNumber) -> ConnectionNumber {
         let number: ConnectionNumber
         if let used = free.popLast() {
             number = used
@@ -41,7 +41,7 @@ struct ConnectionTable {
             slots.append(Slot())
         }
         slots[Int(number)].stream = stream
-        slots[Int(number)].allowsAnonymous = allowsAnonymous
+        slots[Int(number)].listener = listener
         return number
     }
 
@@ -67,10 +67,10 @@ struct ConnectionTable {
     }
 }
 
-/// Where connections come from: a socket and what those who come through it may do.
+/// Where connections come from: one socket of a listener, which may have several.
 struct Listener: Sendable {
     let socket: ListeningSocket
-    let allowsAnonymous: Bool
+    let number: ListenerNumber
 }
 
 /// A connection on its way to the shard where its session lives.
@@ -78,5 +78,5 @@ struct MovingConnection: Sendable {
     let stream: Stream
     /// What has been read and not handled, from its CONNECT on.
     let unread: [UInt8]
-    let allowsAnonymous: Bool
+    let listener: ListenerNumber
 }

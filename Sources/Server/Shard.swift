@@ -34,6 +34,7 @@ actor Shard: LoopActor {
     // MARK: For the server
 
     func add(_ listener: Listener) { core.add(listener) }
+    func adopt(_ limits: Limits, _ rules: [ListenerRules]) { core.state.adopt(limits, rules) }
     func counters() -> Counters { core.counters }
 
     nonisolated func publish(_ messages: [ApplicationMessage], qos: QoS, isRetained: Bool) {

@@ -123,10 +123,17 @@ import Testing
         #expect(connection.isClosed)
     }
 
+    /// Of two listeners the second lets in nobody without a name.
+    private static let rules: [ListenerRules] = {
+        var closed = ListenerRules()
+        closed.allowsAnonymous = false
+        return [ListenerRules(), closed]
+    }()
+
     @Test func `answers with code 5 where nobody comes in without a name [MQTT-3.2.2-4]`() {
-        let broker = ShardHarness()
+        let broker = ShardHarness(rules: Self.rules)
         broker.connect("a", cleanSession: false).drop()
-        let connection = broker.open(allowsAnonymous: false)
+        let connection = broker.open(listener: 1)
         connection.sendConnect("a", cleanSession: false, will: WillMessage("will", "no"))
         #expect(connection.take() == [.refused(.notAuthorized)])
         #expect(connection.isClosed)
@@ -135,11 +142,11 @@ import Testing
     }
 
     @Test func `handles nothing that was sent behind it, and publishes no will [MQTT-3.1.4-5] [MQTT-3.1.2-8]`() {
-        let broker = ShardHarness()
+        let broker = ShardHarness(rules: Self.rules)
         let watcher = broker.connect("watcher")
         watcher.subscribe(("#", .exactlyOnce))
         _ = watcher.take()
-        let connection = broker.open(allowsAnonymous: false)
+        let connection = broker.open(listener: 1)
         connection.sendConnect("a", will: WillMessage("will", "no"))
         connection.publish("t", "no", .atLeastOnce, isRetained: true)
         connection.subscribe(("t", .atMostOnce))
@@ -150,9 +157,9 @@ import Testing
     }
 
     @Test func `leaves the session and the connection of the same client alone`() {
-        let broker = ShardHarness()
+        let broker = ShardHarness(rules: Self.rules)
         let first = broker.connect("a")
-        let second = broker.open(allowsAnonymous: false)
+        let second = broker.open(listener: 1)
         second.sendConnect("a")
         #expect(!first.isClosed)
     }

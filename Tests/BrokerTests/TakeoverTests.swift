@@ -174,7 +174,8 @@ struct Takeover: CustomTestStringConvertible {
     func `leaves the session alone until the caller has posted what is in the outbox`(_ firstByte: UInt8) throws {
         let now = Instant(milliseconds: 0)
         var state = ShardState(
-            shard: 0, of: 1, limits: Limits(), directory: Lock(Directory(shards: 1, seed: 1)), now: now)
+            shard: 0, of: 1, limits: Limits(), rules: [ListenerRules()],
+            directory: Lock(Directory(shards: 1, seed: 1)), now: now)
         var outbox = Outbox(shards: 1)
         var bytes: [UInt8] = []
         ControlPacket.connect(Connect(cleanSession: true, keepAlive: 0, clientIdentifier: Array("a".utf8)))

@@ -10,7 +10,7 @@ final class ShardHarness {
     /// What one shard posts to another, in order.
     private enum Post {
         case mail(Mail)
-        case move(TestConnection, allowsAnonymous: Bool)
+        case move(TestConnection)
     }
 
     private final class Shard {
@@ -43,7 +43,9 @@ final class ShardHarness {
     private var generator: SeededGenerator
     private var answers: [(TestConnection, ControlPacket)] = []
 
-    init(shards count: Int = 1, limits: Limits = Limits(), seed: UInt64 = 1) {
+    init(
+        shards count: Int = 1, limits: Limits = Limits(), rules: [ListenerRules] = [ListenerRules()], seed: UInt64 = 1
+    ) {
         let directory = Lock(Directory(shards: count, seed: seed))
         let now = now
         var limits = limits
@@ -51,7 +53,8 @@ final class ShardHarness {
         limits.messagesPerStep = min(limits.messagesPerStep, 64)
         self.directory = directory
         shards = (0..<count).map {
-            Shard(ShardState(shard: $0, of: count, limits: limits, directory: directory, now: now))
+            Shard(
+                ShardState(shard: $0, of: count, limits: limits, rules: rules, directory: directory, now: now))
         }
         posts = Array(repeating: Array(repeating: [], count: count), count: count)
         generator = SeededGenerator(seed: seed)
@@ -60,12 +63,12 @@ final class ShardHarness {
     // MARK: Connections
 
     /// A connection that has sent nothing. With `home`, placement has chosen that shard for a session that is new.
-    func open(on shard: Int = 0, home: Int? = nil, allowsAnonymous: Bool = true) -> TestConnection {
+    func open(on shard: Int = 0, home: Int? = nil, listener: ListenerNumber = 0) -> TestConnection {
         let number = freeNumber(on: home ?? shard)
         let connection = TestConnection(self, on: home ?? shard, number)
         shards[home ?? shard].connections[Int(number)] = connection
         shards[home ?? shard].state.open(
-            number, isPlaced: home != nil, allowsAnonymous: allowsAnonymous, now: now)
+            number, listener: listener, isPlaced: home != nil, now: now)
         return connection
     }
 
@@ -183,7 +186,7 @@ final class ShardHarness {
                 }
                 connection.place = .moving
                 shard.connections[Int(number)] = nil
-                posts[index][target].append(.move(connection, allowsAnonymous: true))
+                posts[index][target].append(.move(connection))
             }
         }
         for event in shard.outbox.events {
@@ -258,11 +261,11 @@ final class ShardHarness {
         case .mail(let mail):
             shards[receiver].state.deliver(mail, into: &shards[receiver].outbox)
             apply(receiver)
-        case .move(let connection, let allowsAnonymous):
+        case .move(let connection):
             let number = freeNumber(on: receiver)
             connection.place = .on(shard: receiver, number)
             shards[receiver].connections[Int(number)] = connection
-            shards[receiver].state.open(number, isPlaced: true, allowsAnonymous: allowsAnonymous, now: now)
+            shards[receiver].state.open(number, isPlaced: true, now: now)
             handleUnread(connection)
         }
     }

@@ -1,0 +1,82 @@
+import Broker
+import CLinux
+import Glibc
+import Logging
+import Transport
+
+/// Connections that come: from a listener, or from another shard.
+extension ShardCore {
+    mutating func add(_ listener: Listener) {
+        listeners.append(listener)
+        watch(listeners.count - 1)
+    }
+
+    mutating func watch(_ index: Int) {
+        do {
+            let token = Self.listenerTokens + UInt64(index)
+            try loop.watch(listeners[index].socket.rawDescriptor, as: token, for: EPOLLIN.rawValue)
+        } catch {
+            pause(index, because: error)
+        }
+    }
+
+    mutating func accept(from index: Int) {
+        guard !isStopping else { return }
+        for _ in 0..<Self.acceptsPerTurn {
+            switch listeners[index].socket.accept() {
+            case .stream(let stream):
+                open(stream, listener: listeners[index].number)
+            case .nobody:
+                isShortNamed = false
+                return
+            case .gone: continue
+            case .exhausted(let error):
+                loop.unwatch(listeners[index].socket.rawDescriptor)
+                return pause(index, because: error)
+            }
+        }
+    }
+
+    /// A listener that can't accept would wake the loop for ever: it rests until a connection closes, or a second.
+    mutating func pause(_ index: Int, because error: SystemError) {
+        if !isShortNamed {
+            isShortNamed = true
+            log.warning("no new connections for now", metadata: ["reason": "\(error)"])
+        }
+        pausedListeners.append(index)
+        resumeListeners = now + 1000
+    }
+
+    mutating func listenAgain() {
+        guard resumeListeners != nil else { return }
+        resumeListeners = nil
+        let indices = pausedListeners
+        pausedListeners = []
+        for index in indices { watch(index) }
+    }
+
+    @discardableResult
+    mutating func open(_ stream: Stream, listener: ListenerNumber, isPlaced: Bool = false) -> ConnectionNumber? {
+        let number = table.add(stream, listener: listener)
+        do {
+            try loop.watch(stream.rawDescriptor, as: table.token(of: number), for: EPOLLIN.rawValue)
+        } catch {
+            log.warning("a connection can't be watched", metadata: ["peer": "\(stream.peer)", "reason": "\(error)"])
+            table.remove(number)
+            return nil
+        }
+        table[number].watched = EPOLLIN.rawValue
+        state.open(number, listener: listener, isPlaced: isPlaced, now: now)
+        return number
+    }
+
+    /// A connection that comes from another shard, with the bytes that were read there.
+    mutating func adopt(_ connection: MovingConnection) {
+        updateTime()
+        guard !isStopping,
+            let number = open(connection.stream, listener: connection.listener, isPlaced: true)
+        else { return }
+        table[number].input = connection.unread
+        resume(number)
+    }
+}
