@@ -6,6 +6,8 @@ package struct Directory: Sendable {
     private var subscriptions: SubscriptionTree
     private var retained: RetainedTree
     private var sessions: SessionTable
+    /// How many sessions there may be; 0: no limit.
+    var sessionLimit = 0
 
     /// `seed` keeps clients from choosing topics that hash alike; a simulation passes a number of its own.
     package init(shards: Int, seed: UInt64) {
@@ -19,6 +21,8 @@ package struct Directory: Sendable {
         /// On the shard that asked; the session is known, or has been made just now.
         case here(SessionReference, isNew: Bool)
         case elsewhere(shard: Int)
+        /// Nowhere: there are as many sessions as there may be.
+        case full
     }
 
     // MARK: Sessions
@@ -32,6 +36,7 @@ package struct Directory: Sendable {
             let reference = SessionReference(number: number, incarnation: sessions[number].incarnation)
             return .here(reference, isNew: false)
         }
+        guard sessionLimit == 0 || sessions.count < sessionLimit else { return .full }
         let home = isPlaced ? shard : placement()
         guard home == shard else { return .elsewhere(shard: home) }
         return .here(sessions.add(client, shard: shard), isNew: true)

@@ -14,7 +14,19 @@ package struct Limits: Sendable {
     package var queuedBytes = 0
     /// Whether QoS 0 messages wait for an offline session too (`queue_qos0_messages`).
     package var queuesAtMostOnce = false
-    /// From the connection to the end of its CONNECT, milliseconds.
+    /// Whether messages go out with the QoS of their subscription even if they came with less (`upgrade_outgoing_qos`).
+    package var upgradesQoS = false
+    /// Whether messages may be retained (`retain_available`); who tries to, else, is disconnected.
+    package var isRetainAvailable = true
+    /// Seconds; a CONNECT that asks for a longer keep-alive, or none, is refused (`max_keepalive`). 0: no limit.
+    package var keepAlive: UInt16 = 0
+    /// What every Client Identifier begins with (`clientid_prefixes`).
+    package var clientIdentifierPrefix: [UInt8] = []
+    /// Sessions of all shards, whether their client is there or not (`global_max_clients`). 0: no limit.
+    package var sessions = 0
+    /// Milliseconds for which a session is kept while its client is away (`persistent_client_expiration`). 0: for ever.
+    package var sessionExpiry: Int64 = 0
+    /// From the connection to the end of its CONNECT, milliseconds (`connect_timeout`).
     package var connectTimeout: Int64 = 10_000
     /// Bytes posted to one shard that it has not handled yet. Past it QoS 0 is dropped, QoS 1 and 2 stop their publisher.
     package var mailboxBytes = 16 << 20
@@ -40,6 +52,8 @@ package struct Limits: Sendable {
     /// Repetitions of a SUBSCRIBE that a session has not been sent the retained messages for. What comes beyond takes the
     /// place of the latest: who reads nothing gets what is retained this often, not without end.
     package static let unreadSubscriptions = 16
+    /// Sessions that end in one tick because their client has been away for too long.
+    package static let sessionsExpiredAtOnce = 64
     /// Nodes of the retained tree that are looked at in one slice, under the directory's lock; and slices in one step.
     package static let nodesPerSlice = 256
     package static let slicesPerStep = 8
@@ -78,6 +92,8 @@ package struct Counters: Sendable, Equatable {
     package var publishesDenied: UInt64 = 0
     /// Times that a publisher had to wait for another shard's mailbox.
     package var publishersHeld: UInt64 = 0
+    /// Sessions that ended because their client was away for too long.
+    package var clientsExpired: UInt64 = 0
     package var connections: Int = 0
 
     package init() {}
@@ -95,6 +111,7 @@ package struct Counters: Sendable, Equatable {
         sum.publishesDropped += right.publishesDropped
         sum.publishesDenied += right.publishesDenied
         sum.publishersHeld += right.publishersHeld
+        sum.clientsExpired += right.clientsExpired
         sum.connections += right.connections
         return sum
     }

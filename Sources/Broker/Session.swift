@@ -13,6 +13,8 @@ struct Connection: Sendable {
     var listener: ListenerNumber = 0
     /// Its output is at the bound.
     var isFull = false
+    /// Its listener has a mount point.
+    var isMounted = false
     /// It is not read, because its output or a mailbox is full.
     var isUnread = false
     /// The log has said that it is a slow reader.
@@ -37,6 +39,8 @@ struct Session: Sendable {
     var reference = SessionReference(number: .max, incarnation: 0)
     var connection = Session.noConnection
     var cleanSession = true
+    /// When its client went, while it is away.
+    var absentSince = Instant(milliseconds: 0)
     /// The log has said that its queue is full.
     var isNamedFull = false
     /// QoS 1 and 2 on their way to the client.
@@ -45,6 +49,9 @@ struct Session: Sendable {
     var incoming = PacketIdentifierSet()
     /// What is retained for its new subscriptions and has not been sent.
     var cursors = RetainedCursors()
+
+    /// Waits for its client to come back.
+    var isAbsent: Bool { connection == Self.noConnection && reference.number != .max }
 
     init() {}
 

@@ -60,10 +60,9 @@ extension ShardState {
         guard let message = item.message else {  // After PUBREC never the message again [MQTT-4.3.3-1].
             return outbox.acknowledge(number, Acknowledgement(.publishRelease, item.packetIdentifier))
         }
-        countPublish(bytes: message.payloadCount)
-        outbox.publish(
-            outbox.add(message), to: number, qos: item.qos, packetIdentifier: item.packetIdentifier,
-            isDuplicate: isDuplicate && item.qos != .atMostOnce, isRetained: item.isRetained
+        send(
+            outbox.add(message), qos: item.qos, packetIdentifier: item.packetIdentifier,
+            isDuplicate: isDuplicate && item.qos != .atMostOnce, isRetained: item.isRetained, to: number, into: &outbox
         )
     }
 
@@ -76,14 +75,10 @@ extension ShardState {
         guard var cursor = sessions[slot].cursors.removeFirst() else { return 0 }
         directory.withLock { $0.readRetained(&cursor, steps: Limits.nodesPerSlice, limit: limit, into: &found) }
         if !cursor.isFinished { sessions[slot].cursors.prepend(cursor) }
-        for retained in found {
-            let qos = min(retained.qos, cursor.maximumQoS)
+        for retained in found where sees(retained.message.bytes.span, number: number) {
+            let qos = granted(retained.qos, cursor.maximumQoS)
             if qos == .atMostOnce {
-                countPublish(bytes: retained.message.payloadCount)
-                outbox.publish(
-                    outbox.add(retained.message), to: number, qos: qos, packetIdentifier: 0, isDuplicate: false,
-                    isRetained: true
-                )
+                send(outbox.add(retained.message), qos: qos, isRetained: true, to: number, into: &outbox)
                 continue
             }
             queue(retained.message, qos: qos, isRetained: true, for: slot, into: &outbox)

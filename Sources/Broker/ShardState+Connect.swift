@@ -6,20 +6,25 @@ extension ShardState {
     mutating func connect(
         _ connect: Connect, _ number: ConnectionNumber, _ now: Instant, _ outbox: inout Outbox
     ) {
-        let rules = rules[Int(connections[Int(number)].listener)]
-        guard rules.allowsAnonymous else { return refuse(number, .notAuthorized, &outbox) }
-        if connect.clientIdentifier.isEmpty, !connect.cleanSession || connect.version == .mqtt31 {
-            return refuse(number, .identifierRejected, &outbox)  // [MQTT-3.1.3-8]; MQTT 3.1 always wants one
+        let client: ClientIdentifier
+        let will: WillMessage?
+        do throws(Refusal) {
+            try admit(connect, number)
+            client = try identifier(for: connect, number)
+            will = try takenWill(of: connect, number)
+        } catch {
+            switch error {
+            case .answered(let code): return refuse(number, code, now, &outbox)
+            case .unanswered(let what): return end(number, .protocolViolation(what), now: now, into: &outbox)
+            }
         }
-        let isNameless = connect.clientIdentifier.isEmpty
-        let client = isNameless ? Self.inventedIdentifier() : ClientIdentifier(connect.clientIdentifier)
         let isPlaced = connections[Int(number)].isPlaced
         let (directory, shard) = (directory, shard)
         var home = directory.withLock { $0.home(of: client, askedFrom: shard, isPlaced: isPlaced) }
         if case .here(let reference, isNew: false) = home {
             let slot = slot(of: reference.number)
             let earlier = sessions[slot].connection
-            if earlier != Session.noConnection { end(earlier, .takenOver, into: &outbox) }  // [MQTT-3.1.4-2]
+            if earlier != Session.noConnection { end(earlier, .takenOver, now: now, into: &outbox) }  // [MQTT-3.1.4-2]
             // What is on its way to the old session must not reach the new one, so that is another [MQTT-3.1.2-6].
             if connect.cleanSession, sessions[slot].reference == reference { removeSession(slot) }
             // Gone, it may already have been made anew on another shard.
@@ -27,7 +32,9 @@ extension ShardState {
         }
         switch home {
         case .elsewhere(let other): move(number, to: other, &outbox)
+        case .full: refuse(number, .serverUnavailable, now, &outbox)
         case .here(let reference, let isNew):
+            connections[Int(number)].will = will
             accept(connect, of: client, as: reference, isNew: isNew, number, now, &outbox)
         }
     }
@@ -40,6 +47,7 @@ extension ShardState {
         while sessions.count <= slot { sessions.append(Session()) }
         if isNew { sessions[slot] = Session(client: client, reference: reference) }
         directory.withLock { $0.setConnected(reference, true) }
+        absent.remove(UInt32(slot))
         sessions[slot].connection = number
         sessions[slot].cleanSession = connect.cleanSession
 
@@ -47,7 +55,6 @@ extension ShardState {
         connections[Int(number)].phase = .connected
         connections[Int(number)].slot = slot
         connections[Int(number)].version = connect.version
-        connections[Int(number)].will = connect.will
         connections[Int(number)].silence = silence
         if silence > 0 { timers.schedule(number, at: now + silence) } else { timers.cancel(number) }
 
@@ -62,20 +69,70 @@ extension ShardState {
         catchUp(number, into: &outbox)
     }
 
+    // MARK: Who may
+
+    /// Why a CONNECT is not accepted.
+    enum Refusal: Error {
+        /// With a CONNACK.
+        case answered(ConnectReturnCode)
+        /// No return code of MQTT 3.1.1 says it: the connection is closed without one (3.1.4).
+        case unanswered(String)
+    }
+
     /// Refuses a CONNECT and closes [MQTT-3.2.2-5].
     mutating func refuse(
-        _ number: ConnectionNumber, _ code: ConnectReturnCode, _ outbox: inout Outbox
+        _ number: ConnectionNumber, _ code: ConnectReturnCode, _ now: Instant, _ outbox: inout Outbox
     ) {
         outbox.acknowledgeConnect(number, code, sessionPresent: false)  // [MQTT-3.2.2-4]
-        end(number, .refused(code), into: &outbox)
+        end(number, .refused(code), now: now, into: &outbox)
+    }
+
+    private func admit(_ connect: Connect, _ number: ConnectionNumber) throws(Refusal) {
+        let rules = rules[Int(connections[Int(number)].listener)]
+        guard rules.accepts(connect.version) else { throw .answered(.unacceptableProtocolVersion) }
+        guard rules.allowsAnonymous else { throw .answered(.notAuthorized) }
+        // MQTT 3.1.1 has no way to tell a client another keep-alive; Mosquitto's answer.
+        guard limits.keepAlive == 0 || (1...limits.keepAlive).contains(connect.keepAlive) else {
+            throw .answered(.identifierRejected)
+        }
+    }
+
+    /// The identifier that the client has sent, or gets.
+    private func identifier(for connect: Connect, _ number: ConnectionNumber) throws(Refusal) -> ClientIdentifier {
+        let rules = rules[Int(connections[Int(number)].listener)]
+        var identifier = ClientIdentifier(connect.clientIdentifier)
+        if connect.clientIdentifier.isEmpty, !rules.usesUserNameAsClientIdentifier {
+            guard connect.cleanSession, connect.version != .mqtt31, rules.allowsEmptyClientIdentifier else {
+                throw .answered(.identifierRejected)  // [MQTT-3.1.3-8]; MQTT 3.1 always wants one
+            }
+            identifier = Self.inventedIdentifier(rules.automaticPrefix)
+        }
+        guard identifier.bytes.starts(with: limits.clientIdentifierPrefix) else { throw .answered(.notAuthorized) }
+        guard rules.usesUserNameAsClientIdentifier else { return identifier }
+        guard let userName = connect.userName, !userName.isEmpty else { throw .answered(.notAuthorized) }
+        return ClientIdentifier(userName)
+    }
+
+    private func takenWill(of connect: Connect, _ number: ConnectionNumber) throws(Refusal) -> WillMessage? {
+        guard let will = connect.will else { return nil }
+        let rules = rules[Int(connections[Int(number)].listener)]
+        guard will.qos <= rules.maximumQoS else {
+            throw .unanswered("a will of QoS \(will.qos.rawValue), over max_qos")
+        }
+        guard !will.isRetained || limits.isRetainAvailable else {
+            throw .unanswered("a will with RETAIN, and retain_available is false")
+        }
+        guard connections[Int(number)].isMounted else { return will }
+        guard let mounted = mounted(will, number) else { throw .unanswered("the topic of the will is too long") }
+        return mounted
     }
 
     /// A Client Identifier for a client that brings none [MQTT-3.1.3-6]: 128 random bits, so nobody has it.
-    static func inventedIdentifier() -> ClientIdentifier {
+    static func inventedIdentifier(_ prefix: [UInt8]) -> ClientIdentifier {
         var generator = SystemRandomNumberGenerator()
         let (high, low) = (
             UInt64.random(in: 0...(.max), using: &generator), UInt64.random(in: 0...(.max), using: &generator)
         )
-        return ClientIdentifier("auto-" + String(high, radix: 16) + String(low, radix: 16))
+        return ClientIdentifier(prefix + Array((String(high, radix: 16) + String(low, radix: 16)).utf8))
     }
 }

@@ -3,6 +3,19 @@ package import MQTT
 
 /// PUBLISH (3.3) on its way from a client to all sessions that want it.
 extension ShardState {
+    /// What the first byte of a PUBLISH asks for and its listener, or the server, doesn't allow. MQTT 3.1.1 has no other
+    /// answer than to close.
+    func breach(of header: FixedHeader, by number: ConnectionNumber) -> CloseReason? {
+        let (qos, isRetained) = (header.byte >> 1 & 0b11, header.byte & 1 != 0)
+        if qos > rules[Int(connections[Int(number)].listener)].maximumQoS.rawValue {
+            return .protocolViolation("a PUBLISH of QoS \(qos), over max_qos")
+        }
+        if isRetained, !limits.isRetainAvailable {
+            return .protocolViolation("a PUBLISH with RETAIN, and retain_available is false")
+        }
+        return nil
+    }
+
     @inline(__always)
     mutating func publish(
         _ header: FixedHeader, _ body: Span<UInt8>, from number: ConnectionNumber, into outbox: inout Outbox
@@ -12,16 +25,31 @@ extension ShardState {
         counters.publishBytesReceived += UInt64(publish.payload.count)
         let topic = body.extracting(publish.topic)
         switch publish.qos {
-        case .atMostOnce: take(publish, topic, body, into: &outbox)
+        case .atMostOnce: take(publish, topic, body, number, into: &outbox)
         case .atLeastOnce:
-            take(publish, topic, body, into: &outbox)
+            take(publish, topic, body, number, into: &outbox)
             acknowledge(number, .publishAcknowledgement, publish.packetIdentifier, &outbox)  // [MQTT-4.3.2-2]
         case .exactlyOnce:
             // Routed when it first comes; until PUBREL the identifier says that it has been [MQTT-4.3.3-2].
             let isFirst = sessions[connections[Int(number)].slot].incoming.insert(publish.packetIdentifier)
-            if isFirst { take(publish, topic, body, into: &outbox) }
+            if isFirst { take(publish, topic, body, number, into: &outbox) }
             acknowledge(number, .publishReceived, publish.packetIdentifier, &outbox)
         }
+    }
+
+    @inline(__always)
+    private mutating func take(
+        _ publish: Publish, _ topic: Span<UInt8>, _ body: Span<UInt8>, _ number: ConnectionNumber,
+        into outbox: inout Outbox
+    ) {
+        guard !connections[Int(number)].isMounted else {
+            guard let mounted = mounted(topic, number) else {
+                counters.publishesDropped += 1
+                return
+            }
+            return take(publish, mounted.span, body, into: &outbox)
+        }
+        take(publish, topic, body, into: &outbox)
     }
 
     @inline(__always)
@@ -86,10 +114,10 @@ extension ShardState {
             let receiver = receivers[index]
             let home = shards == 1 ? shard : Int(receiver.session.number) % shards
             if home == shard {
-                deliver(message, qos: min(qos, receiver.maximumQoS), to: receiver.session, into: &outbox)
+                deliver(message, qos: granted(qos, receiver.maximumQoS), to: receiver.session, into: &outbox)
                 continue
             }
-            let delivered = min(qos, receiver.maximumQoS)
+            let delivered = granted(qos, receiver.maximumQoS)
             if mailboxIsFull[home] {
                 if delivered == .atMostOnce {
                     counters.publishesDropped += 1
@@ -127,6 +155,7 @@ extension ShardState {
         let slot = slot(of: reference.number)
         guard slot < sessions.count, sessions[slot].reference == reference else { return }
         let connection = sessions[slot].connection
+        if connection != Session.noConnection, !sees(message, number: connection, outbox) { return }
         if qos == .atMostOnce {
             if connection == Session.noConnection {
                 if limits.queuesAtMostOnce { queue(outbox.shared(message), qos: qos, for: slot, into: &outbox) }
@@ -140,21 +169,14 @@ extension ShardState {
                 counters.publishesDropped += 1
                 return
             }
-            countPublish(bytes: outbox.messages.payloadCount(of: message))
-            return outbox.publish(
-                message, to: connection, qos: qos, packetIdentifier: 0, isDuplicate: false, isRetained: false
-            )
+            return send(message, qos: qos, to: connection, into: &outbox)
         }
         let canGo =
             connection != Session.noConnection && !connections[Int(connection)].isFull
             && sessions[slot].outgoing.hasRoom(limits)
         queue(outbox.shared(message), qos: qos, for: slot, into: &outbox)
         guard canGo, let (item, _) = sessions[slot].outgoing.next(limits) else { return }
-        countPublish(bytes: outbox.messages.payloadCount(of: message))
-        outbox.publish(
-            message, to: connection, qos: qos, packetIdentifier: item.packetIdentifier, isDuplicate: false,
-            isRetained: false
-        )
+        send(message, qos: qos, packetIdentifier: item.packetIdentifier, to: connection, into: &outbox)
     }
 
     mutating func queue(
@@ -171,10 +193,23 @@ extension ShardState {
         }
     }
 
+    /// The QoS with which a message goes to a subscription [MQTT-3.8.4-6], unless `upgrade_outgoing_qos` asks for more.
     @inline(__always)
-    mutating func countPublish(bytes: Int) {
+    func granted(_ qos: QoS, _ maximumQoS: QoS) -> QoS { limits.upgradesQoS ? maximumQoS : min(qos, maximumQoS) }
+
+    /// Sends a message of the outbox to a connection.
+    @inline(__always)
+    mutating func send(
+        _ message: Int, qos: QoS, packetIdentifier: PacketIdentifier = 0, isDuplicate: Bool = false,
+        isRetained: Bool = false, to number: ConnectionNumber, into outbox: inout Outbox
+    ) {
         counters.publishesSent += 1
-        counters.publishBytesSent += UInt64(bytes)
+        counters.publishBytesSent += UInt64(outbox.messages.payloadCount(of: message))
+        let message = connections[Int(number)].isMounted ? unmounted(message, for: number, &outbox) : message
+        outbox.publish(
+            message, to: number, qos: qos, packetIdentifier: packetIdentifier, isDuplicate: isDuplicate,
+            isRetained: isRetained
+        )
     }
 }
 

@@ -10,11 +10,14 @@ extension ShardState {
         let reference = sessions[slot].reference
         var codes: [SubscribeReturnCode] = []
         codes.reserveCapacity(subscribe.requests.count)
+        let ceiling = rules[Int(connections[Int(number)].listener)].maximumQoS
         for request in subscribe.requests {  // [MQTT-3.8.4-4]
-            let filter = body.extracting(request.filter)
-            let cursor = directory.withLock { $0.subscribe(reference, to: filter, at: request.maximumQoS) }
-            if let cursor { startReading(cursor, slot) }
-            codes.append(.granted(request.maximumQoS))
+            let qos = min(request.maximumQoS, ceiling)
+            let isTaken = withMounted(body.extracting(request.filter), number) { state, filter in
+                let cursor = state.directory.withLock { $0.subscribe(reference, to: filter, at: qos) }
+                if let cursor { state.startReading(cursor, slot) }
+            }
+            codes.append(isTaken ? .granted(qos) : .failure)
         }
         let acknowledgement = SubscribeAcknowledgement(
             packetIdentifier: subscribe.packetIdentifier, returnCodes: codes
@@ -29,11 +32,26 @@ extension ShardState {
         let slot = connections[Int(number)].slot
         let reference = sessions[slot].reference
         for range in unsubscribe.filters {
-            let filter = body.extracting(range)
-            directory.withLock { $0.unsubscribe(reference, from: filter) }
-            stopReading(filter.copied(), slot)
+            withMounted(body.extracting(range), number) { state, filter in
+                state.directory.withLock { $0.unsubscribe(reference, from: filter) }
+                state.stopReading(filter.copied(), slot)
+            }
         }
         acknowledge(number, .unsubscribeAcknowledgement, unsubscribe.packetIdentifier, &outbox)  // [MQTT-3.10.4-5]
+    }
+
+    /// Calls `body` with the filter as the others see it; false where that is longer than a filter may be.
+    @discardableResult
+    private mutating func withMounted(
+        _ filter: Span<UInt8>, _ number: ConnectionNumber, _ body: (inout ShardState, Span<UInt8>) -> Void
+    ) -> Bool {
+        guard connections[Int(number)].isMounted else {
+            body(&self, filter)
+            return true
+        }
+        guard let mounted = mounted(filter: filter, number) else { return false }
+        body(&self, mounted.span)
+        return true
     }
 
     /// A repeated SUBSCRIBE brings what is retained again [MQTT-3.8.4-3].

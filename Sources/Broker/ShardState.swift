@@ -10,11 +10,14 @@ package struct ShardState: Sendable {
     package private(set) var limits: Limits
     /// By listener.
     package private(set) var rules: [ListenerRules]
+    private var restrictsPublish: Bool
     let directory: Lock<Directory>
     package internal(set) var counters = Counters()
 
     var connections: [Connection] = []
     var sessions: [Session] = []
+    /// Sessions whose client is away, the longest first, by slot; kept while `limits.sessionExpiry` is set.
+    var absent = ArrivalOrder()
     var timers: TimerWheel
     /// Connections whose session has more to send than one step may.
     var catchingUp = Deque<ConnectionNumber>()
@@ -32,14 +35,25 @@ package struct ShardState: Sendable {
         self.limits = limits
         self.rules = rules
         self.directory = directory
+        restrictsPublish = Self.restrictsPublish(limits, rules)
         timers = TimerWheel(now: now)
         mailboxIsFull = Array(repeating: false, count: shards)
+        directory.withLock { $0.sessionLimit = limits.sessions }
     }
 
     /// Other limits and rules from now on; `rules` has as many listeners as before.
     package mutating func adopt(_ limits: Limits, _ rules: [ListenerRules]) {
+        let had = self.limits
         self.limits = limits
         self.rules = rules
+        restrictsPublish = Self.restrictsPublish(limits, rules)
+        directory.withLock { $0.sessionLimit = limits.sessions }
+        if had.sessionExpiry == 0, limits.sessionExpiry > 0 { beginExpiry() }
+    }
+
+    /// Whether a PUBLISH may be against the rules by what its first byte says.
+    private static func restrictsPublish(_ limits: Limits, _ rules: [ListenerRules]) -> Bool {
+        !limits.isRetainAvailable || rules.contains { $0.maximumQoS < .exactlyOnce }
     }
 
     // MARK: Connections
@@ -54,6 +68,7 @@ package struct ShardState: Sendable {
         connections[Int(number)].phase = .awaitingConnect
         connections[Int(number)].isPlaced = isPlaced
         connections[Int(number)].listener = listener
+        connections[Int(number)].isMounted = !rules[Int(listener)].mountPoint.isEmpty
         connections[Int(number)].latestPacket = now
         timers.schedule(number, at: now + limits.connectTimeout)
         counters.connections += 1
@@ -77,7 +92,9 @@ package struct ShardState: Sendable {
         do throws(MalformedPacket) {
             let type = try header.type(for: connections[Int(number)].version)
             switch (connections[Int(number)].phase, type) {
-            case (.connected, .publish): try publish(header, body, from: number, into: &outbox)
+            case (.connected, .publish):
+                if restrictsPublish { violation = breach(of: header, by: number) }
+                if violation == nil { try publish(header, body, from: number, into: &outbox) }
             case (.connected, .publishAcknowledgement):
                 acknowledged(try Acknowledgement.packetIdentifier(of: body), number, &outbox)
             case (.connected, .publishReceived):
@@ -93,13 +110,13 @@ package struct ShardState: Sendable {
                 outbox.respondToPing(number)
             case (.connected, .disconnect):
                 guard body.isEmpty else { throw .trailingBytes }
-                end(number, .disconnected, into: &outbox)
+                end(number, .disconnected, now: now, into: &outbox)
             case (.connected, .connect):  // [MQTT-3.1.0-2]
                 violation = .protocolViolation("a second CONNECT [MQTT-3.1.0-2]")
             case (.awaitingConnect, .connect):
                 switch try Connect.decode(body) {
                 case .connect(let connect): self.connect(connect, number, now, &outbox)
-                case .unacceptableProtocolLevel: refuse(number, .unacceptableProtocolVersion, &outbox)
+                case .unacceptableProtocolLevel: refuse(number, .unacceptableProtocolVersion, now, &outbox)
                 }
             case (.awaitingConnect, _):
                 violation = .beforeConnect
@@ -141,7 +158,9 @@ package struct ShardState: Sendable {
     }
 
     /// Ends a connection for a reason that lies outside of its packets.
-    package mutating func end(_ number: ConnectionNumber, _ reason: CloseReason, into outbox: inout Outbox) {
+    package mutating func end(
+        _ number: ConnectionNumber, _ reason: CloseReason, now: Instant, into outbox: inout Outbox
+    ) {
         let connection = connections[Int(number)]
         guard connection.phase != .free else { return }
         connections[Int(number)] = Connection()
@@ -158,6 +177,7 @@ package struct ShardState: Sendable {
                 let reference = sessions[slot].reference
                 directory.withLock { $0.setConnected(reference, false) }
                 sessions[slot].outgoing.rewind()
+                noteAbsent(slot, since: now)
             }
         }
         if case .refused = reason { outbox.close(number, isRefusal: true) } else { outbox.close(number) }
@@ -183,8 +203,8 @@ package struct ShardState: Sendable {
     }
 
     /// Ends all connections.
-    package mutating func shutDown(into outbox: inout Outbox) {
-        for number in connections.indices { end(ConnectionNumber(number), .serverStops, into: &outbox) }
+    package mutating func shutDown(now: Instant, into outbox: inout Outbox) {
+        for number in connections.indices { end(ConnectionNumber(number), .serverStops, now: now, into: &outbox) }
     }
 
     /// The connection leaves for another shard: nothing of it stays here.
@@ -197,8 +217,9 @@ package struct ShardState: Sendable {
 
     // MARK: Time
 
-    /// Ends the connections whose time is up.
+    /// Ends the connections and the sessions whose time is up.
     package mutating func tick(_ now: Instant, into outbox: inout Outbox) {
+        expireSessions(now)
         due.removeAll(keepingCapacity: true)
         timers.expire(now, into: &due)
         let numbers = due
@@ -209,7 +230,7 @@ package struct ShardState: Sendable {
             case .awaitingConnect:
                 let deadline = connection.latestPacket + limits.connectTimeout
                 if deadline <= now {
-                    end(number, .connectTimeout, into: &outbox)
+                    end(number, .connectTimeout, now: now, into: &outbox)
                 } else {
                     timers.schedule(number, at: deadline)
                 }
@@ -218,7 +239,7 @@ package struct ShardState: Sendable {
                 let silence = connection.isUnread ? max(connection.silence, Limits.unreadPatience) : connection.silence
                 let deadline = connection.latestPacket + silence
                 if deadline <= now {
-                    end(number, .keepAliveExpired, into: &outbox)
+                    end(number, .keepAliveExpired, now: now, into: &outbox)
                 } else {
                     timers.schedule(number, at: deadline)
                 }
@@ -227,7 +248,10 @@ package struct ShardState: Sendable {
     }
 
     /// When `tick` has something to do next.
-    package func nextTick() -> Instant? { timers.nextExpiry() }
+    package func nextTick() -> Instant? {
+        guard let session = nextSessionExpiry else { return timers.nextExpiry() }
+        return min(timers.nextExpiry() ?? session, session)
+    }
 
     /// The connection is not read from now on, or is again: what it doesn't say then is not its silence.
     package mutating func setUnread(_ number: ConnectionNumber, _ isUnread: Bool, now: Instant) {
@@ -260,6 +284,7 @@ package struct ShardState: Sendable {
         // A few at a time, for everybody waits for the lock.
         while directory.withLock({ $0.removeSubscriptions(of: reference, atMost: Limits.nodesPerSlice) }) {}
         directory.withLock { $0.remove(reference) }
+        absent.remove(UInt32(slot))
         sessions[slot] = Session()
     }
 }

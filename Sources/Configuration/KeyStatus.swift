@@ -20,21 +20,23 @@ extension Configuration.Key {
         case .maxInflightMessages, .maxInflightBytes, .maxQueuedMessages, .maxQueuedBytes: .honoured
         case .queueQoS0Messages, .messageSizeLimit, .maxPacketSize: .honoured
         case .setTCPNoDelay, .logDest, .logType, .shards: .honoured
+        case .mountPoint, .globalMaxClients, .acceptProtocolVersions, .perListenerSettings: .honoured
+        case .listenerAllowAnonymous, .clientIDPrefixes, .useUserNameAsClientID: .honoured
+        case .allowZeroLengthClientID, .autoIDPrefix, .listenerAutoIDPrefix: .honoured
+        case .persistentClientExpiration, .maxKeepAlive, .maxQoS, .retainAvailable: .honoured
+        case .upgradeOutgoingQoS, .allowDuplicateMessages, .connectTimeout: .honoured
 
-        case .protocol, .bindInterface, .socketDomain, .mountPoint, .maxConnections: .notBuilt
-        case .globalMaxConnections, .globalMaxClients, .acceptProtocolVersions: .notBuilt
+        case .protocol, .bindInterface, .socketDomain, .maxConnections: .notBuilt
+        case .globalMaxConnections: .notBuilt
         case .enableProxyProtocol, .proxyProtocolRequireTLS, .webSocketsOrigin: .notBuilt
-        case .perListenerSettings, .listenerAllowAnonymous, .passwordFile, .aclFile, .checkRetainSource: .notBuilt
-        case .clientIDPrefixes, .useUserNameAsClientID, .allowZeroLengthClientID: .notBuilt
-        case .autoIDPrefix, .listenerAutoIDPrefix: .notBuilt
+        case .passwordFile, .aclFile, .checkRetainSource: .notBuilt
         case .certFile, .keyFile, .caFile, .caPath, .crlFile, .requireCertificate: .notBuilt
         case .useIdentityAsUserName, .useSubjectAsUserName, .disableClientCertDateChecks: .notBuilt
         case .tlsVersion, .ciphers, .ciphersTLS13, .dhParamFile, .pskHint, .pskFile: .notBuilt
-        case .persistentClientExpiration, .maxKeepAlive, .maxQoS, .memoryLimit: .notBuilt
-        case .retainAvailable, .upgradeOutgoingQoS, .allowDuplicateMessages: .notBuilt
+        case .memoryLimit: .notBuilt
         case .user, .pidFile, .sysInterval, .connectionMessages: .notBuilt
         case .logTimestamp, .logTimestampFormat, .logFacility, .logFormat: .notBuilt
-        case .connectTimeout, .publishRate, .publishBandwidth, .subscribeDenied: .notBuilt
+        case .publishRate, .publishBandwidth, .subscribeDenied: .notBuilt
         case .baseURL, .registration, .corsOrigins, .trustedProxies, .jwtLifetime, .loginAttempts: .notBuilt
         case .maxDevicesPerUser, .firmwareURLTTL, .firmwareVerifier, .deviceOfflineAfter: .notBuilt
         case .activityRetention, .healthRetention: .notBuilt
@@ -59,11 +61,8 @@ extension Configuration.Key {
     func isServed(by configuration: Configuration, at listener: Configuration.Listener) -> Bool {
         switch self {
         case .user: configuration.user == "root"
-        case .acceptProtocolVersions: listener.acceptedVersions.isSuperset(of: [.mqtt31, .mqtt311])
-        case .allowDuplicateMessages: true
         case .durability: configuration.durability == .memory
         case .durabilityTopic: configuration.topicDurabilities.last?.durability == .memory
-        case .listenerAllowAnonymous: listener.access.allowsAnonymous == configuration.allowsAnonymous
         default: false
         }
     }

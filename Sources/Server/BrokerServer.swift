@@ -123,23 +123,3 @@ struct ListenError: Error, CustomStringConvertible {
 
     var description: String { "can't listen on \(address): \(reason.map { "\($0)" } ?? "no such address here")" }
 }
-
-extension ListenerRules {
-    init(_ listener: Configuration.Listener, of configuration: Configuration) {
-        self.init()
-        allowsAnonymous = configuration.access(at: listener).allowsAnonymous ?? false
-    }
-}
-
-extension Limits {
-    init(_ configuration: Configuration) {
-        self.init()
-        packetBytes = configuration.maxPacketSize
-        payloadBytes = configuration.messageSizeLimit ?? 0
-        inFlightMessages = configuration.maxInflightMessages ?? 0
-        inFlightBytes = configuration.maxInflightBytes ?? 0
-        queuedMessages = configuration.maxQueuedMessages ?? 0
-        queuedBytes = configuration.maxQueuedBytes ?? 0
-        queuesAtMostOnce = configuration.queuesQoS0Messages
-    }
-}

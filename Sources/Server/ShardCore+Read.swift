@@ -40,7 +40,7 @@ extension ShardCore {
     /// A session that ends may begin on another shard at once: what its client has published goes before.
     mutating func end(_ number: ConnectionNumber, _ reason: CloseReason) {
         if state.shards > 1 { postMail(above: 0) }
-        state.end(number, reason, into: &outbox)
+        state.end(number, reason, now: now, into: &outbox)
     }
 
     /// Whether the connection is read now, or waits for something of ours.

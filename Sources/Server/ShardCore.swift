@@ -176,7 +176,7 @@ struct ShardCore: ~Copyable {
     /// Ends all connections, with what they have been sent until now.
     mutating func shutDown() {
         updateTime()
-        state.shutDown(into: &outbox)
+        state.shutDown(now: now, into: &outbox)
         apply()
         _ = finishTurn()
     }

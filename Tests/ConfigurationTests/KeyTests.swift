@@ -170,24 +170,16 @@ extension Edges {
     }
 
     private static let defaults: [Configuration.Key: String] = [
-        .protocol: "mqtt", .maxConnections: "-1", .globalMaxConnections: "-1", .globalMaxClients: "0",
-        .acceptProtocolVersions: "3,4", .proxyProtocolRequireTLS: "false", .listenerAllowAnonymous: "true",
-        .checkRetainSource: "true", .useUserNameAsClientID: "false", .allowZeroLengthClientID: "true",
-        .autoIDPrefix: "auto-", .listenerAutoIDPrefix: "auto-", .requireCertificate: "false",
-        .useIdentityAsUserName: "0", .useSubjectAsUserName: "false", .disableClientCertDateChecks: "false",
-        .tlsVersion: "tlsv1.2", .maxKeepAlive: "65535", .maxQoS: "2", .memoryLimit: "0", .retainAvailable: "1",
-        .upgradeOutgoingQoS: "false", .allowDuplicateMessages: "true", .user: "root", .sysInterval: "10",
-        .connectionMessages: "true", .logTimestamp: "true", .logFormat: "text", .connectTimeout: "10s",
-        .publishRate: "0", .publishBandwidth: "0", .registration: "local", .jwtLifetime: "24h", .loginAttempts: "10",
-        .maxDevicesPerUser: "1000", .firmwareURLTTL: "1h", .deviceOfflineAfter: "60", .activityRetention: "365d",
-        .healthRetention: "30d",
+        .protocol: "mqtt", .checkRetainSource: "true", .requireCertificate: "false", .useIdentityAsUserName: "0",
+        .useSubjectAsUserName: "false", .disableClientCertDateChecks: "false", .tlsVersion: "tlsv1.2",
+        .registration: "local", .jwtLifetime: "24h", .loginAttempts: "10", .maxDevicesPerUser: "1000",
+        .firmwareURLTTL: "1h", .deviceOfflineAfter: "60", .activityRetention: "365d", .healthRetention: "30d",
     ]
 
     @Test(arguments: [
-        "protocol websockets", "max_connections 1", "accept_protocol_versions 4", "listener_allow_anonymous false",
-        "allow_zero_length_clientid false", "require_certificate true", "tls_version tlsv1.3", "max_keepalive 60",
-        "max_qos 1", "maximum_qos 0", "retain_available false", "user broker", "sys_interval 0", "log_timestamp 0",
-        "registration open", "check_retain_source false", "auto_id_prefix x",
+        "protocol websockets", "password_file p", "acl_file a", "check_retain_source false", "require_certificate true",
+        "tls_version tlsv1.3", "psk_file p", "websockets_origin https://a", "registration open", "login_attempts 3",
+        "base_url https://a",
     ])
     func `that is not built stops the start with anything else`(_ line: String) {
         let text = "listener 1883\nallow_anonymous true\n\(line)\n"
@@ -198,11 +190,11 @@ extension Edges {
     }
 
     @Test func `that is refused at first may be mended further down`() throws {
-        let text = "listener 1883\nsys_interval 5\nsys_interval 10\nlog_dest syslog\nlog_dest none\n"
+        let text = "listener 1883\nlogin_attempts 5\nlogin_attempts 10\n"
         let configuration = try Configuration.parse(Array(text.utf8), file: "f.conf")
         #expect(
             configuration.warnings.map(\.description) == [
-                "f.conf:3: warning: 'sys_interval' a second time; this one counts, and no longer line 2"
+                "f.conf:3: warning: 'login_attempts' a second time; this one counts, and no longer line 2"
             ])
     }
 }

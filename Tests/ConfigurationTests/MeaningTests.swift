@@ -184,8 +184,6 @@ private func warnings(_ text: String, _ support: Configuration.Support = .built)
             try warnings(text, .everything) == [
                 "f.conf:4: warning: 'per_listener_settings' stays true, as it was set further up"
             ])
-        let error = #expect(throws: ConfigurationError.self) { try parse(text, .built) }
-        #expect(error?.line == 1)
     }
 }
 

@@ -65,7 +65,7 @@ final class ShardHarness {
     /// A connection that has sent nothing. With `home`, placement has chosen that shard for a session that is new.
     func open(on shard: Int = 0, home: Int? = nil, listener: ListenerNumber = 0) -> TestConnection {
         let number = freeNumber(on: home ?? shard)
-        let connection = TestConnection(self, on: home ?? shard, number)
+        let connection = TestConnection(self, on: home ?? shard, number, listener: listener)
         shards[home ?? shard].connections[Int(number)] = connection
         shards[home ?? shard].state.open(
             number, listener: listener, isPlaced: home != nil, now: now)
@@ -75,9 +75,9 @@ final class ShardHarness {
     /// A connection that has sent its CONNECT; the CONNACK is among its packets.
     func connect(
         _ client: String, cleanSession: Bool = true, keepAlive: UInt16 = 0, will: WillMessage? = nil, on shard: Int = 0,
-        home: Int? = nil
+        home: Int? = nil, listener: ListenerNumber = 0
     ) -> TestConnection {
-        let connection = open(on: shard, home: home)
+        let connection = open(on: shard, home: home, listener: listener)
         connection.sendConnect(client, cleanSession: cleanSession, keepAlive: keepAlive, will: will)
         return connection
     }
@@ -102,7 +102,7 @@ final class ShardHarness {
         do throws(CloseReason) {
             try shards[shard].state.announce(header, from: number)
         } catch {
-            shards[shard].state.end(number, error, into: &shards[shard].outbox)
+            shards[shard].state.end(number, error, now: now, into: &shards[shard].outbox)
         }
         apply(shard)
         finish()
@@ -110,7 +110,7 @@ final class ShardHarness {
 
     func end(_ connection: TestConnection, _ reason: CloseReason) {
         guard case .on(let shard, let number) = connection.place else { return }
-        shards[shard].state.end(number, reason, into: &shards[shard].outbox)
+        shards[shard].state.end(number, reason, now: now, into: &shards[shard].outbox)
         apply(shard)
         finish()
     }
@@ -136,7 +136,7 @@ final class ShardHarness {
                 let body = bytes.span.extracting(header.length..<header.packetLength)
                 try owner.state.receive(header, body, from: number, now: now, into: &owner.outbox)
             } catch {
-                owner.state.end(number, error, into: &owner.outbox)
+                owner.state.end(number, error, now: now, into: &owner.outbox)
             }
             apply(shard)
             // A CONNECT that is moved is sent again where it came to.
@@ -265,7 +265,7 @@ final class ShardHarness {
             let number = freeNumber(on: receiver)
             connection.place = .on(shard: receiver, number)
             shards[receiver].connections[Int(number)] = connection
-            shards[receiver].state.open(number, isPlaced: true, now: now)
+            shards[receiver].state.open(number, listener: connection.listener, isPlaced: true, now: now)
             handleUnread(connection)
         }
     }
@@ -315,10 +315,15 @@ final class ShardHarness {
         }
         finish()
         for shard in shards.indices {
-            shards[shard].state.shutDown(into: &shards[shard].outbox)
+            shards[shard].state.shutDown(now: now, into: &shards[shard].outbox)
             apply(shard)
         }
         finish()
+    }
+
+    /// As after SIGHUP.
+    func adopt(_ limits: Limits, _ rules: [ListenerRules] = [ListenerRules()]) {
+        for shard in shards { shard.state.adopt(limits, rules) }
     }
 
     func setMailboxFull(_ target: Int, _ isFull: Bool) {

@@ -38,12 +38,15 @@ final class TestConnection {
     var unread: [[UInt8]] = []
     /// Whether each PUBLISH and PUBREL that comes is answered at once.
     var acknowledgesAtOnce = false
+    /// Which it came through.
+    let listener: ListenerNumber
     /// For a test that has many.
     var tag = 0
     private var latestIdentifier: PacketIdentifier = 0
 
-    init(_ harness: ShardHarness, on shard: Int, _ number: ConnectionNumber) {
+    init(_ harness: ShardHarness, on shard: Int, _ number: ConnectionNumber, listener: ListenerNumber) {
         self.harness = harness
+        self.listener = listener
         place = .on(shard: shard, number)
     }
 
@@ -63,13 +66,13 @@ final class TestConnection {
 
     func sendConnect(
         _ client: String, cleanSession: Bool = true, keepAlive: UInt16 = 0, will: WillMessage? = nil,
-        version: ProtocolVersion = .mqtt311
+        version: ProtocolVersion = .mqtt311, userName: String? = nil
     ) {
         send(
             .connect(
                 Connect(
                     version: version, cleanSession: cleanSession, keepAlive: keepAlive,
-                    clientIdentifier: Array(client.utf8), will: will)))
+                    clientIdentifier: Array(client.utf8), will: will, userName: userName.map { Array($0.utf8) })))
     }
 
     /// An identifier that the client has not used yet.

@@ -1,0 +1,45 @@
+import Broker
+import Configuration
+import MQTT
+
+// What the configuration says, as the broker wants to know it.
+
+extension ListenerRules {
+    init(_ listener: Configuration.Listener, of configuration: Configuration) {
+        self.init()
+        let access = configuration.access(at: listener)
+        allowsAnonymous = access.allowsAnonymous ?? false
+        acceptsMQTT31 = listener.acceptedVersions.contains(.mqtt31)
+        acceptsMQTT311 = listener.acceptedVersions.contains(.mqtt311)
+        maximumQoS = QoS(rawValue: UInt8(listener.maxQoS)) ?? .exactlyOnce
+        mountPoint = Array((listener.mountPoint ?? "").utf8)
+        allowsEmptyClientIdentifier = access.allowsEmptyClientIdentifier ?? true
+        automaticPrefix = Array((access.automaticPrefix ?? "").utf8)
+        usesUserNameAsClientIdentifier = listener.usesUserNameAsClientIdentifier
+    }
+}
+
+extension Limits {
+    init(_ configuration: Configuration) {
+        self.init()
+        packetBytes = configuration.maxPacketSize
+        payloadBytes = configuration.messageSizeLimit ?? 0
+        inFlightMessages = configuration.maxInflightMessages ?? 0
+        inFlightBytes = configuration.maxInflightBytes ?? 0
+        queuedMessages = configuration.maxQueuedMessages ?? 0
+        queuedBytes = configuration.maxQueuedBytes ?? 0
+        queuesAtMostOnce = configuration.queuesQoS0Messages
+        upgradesQoS = configuration.upgradesOutgoingQoS
+        isRetainAvailable = configuration.isRetainAvailable
+        keepAlive = UInt16(configuration.maxKeepAlive ?? 0)
+        clientIdentifierPrefix = Array((configuration.clientIdentifierPrefix ?? "").utf8)
+        sessions = configuration.globalMaxClients ?? 0
+        sessionExpiry = configuration.sessionExpiry?.milliseconds ?? 0
+        connectTimeout = configuration.connectTimeout.milliseconds
+    }
+}
+
+extension Duration {
+    /// The whole ones.
+    var milliseconds: Int64 { components.seconds * 1000 + components.attoseconds / 1_000_000_000_000_000 }
+}
