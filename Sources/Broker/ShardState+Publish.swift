@@ -6,11 +6,11 @@ extension ShardState {
     /// What the first byte of a PUBLISH asks for and its listener, or the server, doesn't allow. MQTT 3.1.1 has no other
     /// answer than to close.
     func breach(of header: FixedHeader, by number: ConnectionNumber) -> CloseReason? {
-        let (qos, isRetained) = (header.byte >> 1 & 0b11, header.byte & 1 != 0)
-        if qos > rules[Int(connections[Int(number)].listener)].maximumQoS.rawValue {
-            return .protocolViolation("a PUBLISH of QoS \(qos), over max_qos")
+        guard let qos = QoS(rawValue: header.byte >> 1 & 0b11) else { return nil }  // Malformed: the codec's to say.
+        if qos > rules[Int(connections[Int(number)].listener)].maximumQoS {
+            return .protocolViolation("a PUBLISH of QoS \(qos.rawValue), over max_qos")
         }
-        if isRetained, !limits.isRetainAvailable {
+        if header.byte & 1 != 0, !limits.isRetainAvailable {
             return .protocolViolation("a PUBLISH with RETAIN, and retain_available is false")
         }
         return nil
