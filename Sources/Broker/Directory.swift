@@ -74,13 +74,16 @@ package struct Directory: Sendable {
     }
 
     /// Stores or removes the retained message of a topic and appends who gets it, in one step: a subscription is either
-    /// before it and gets it live, or after it and finds it retained.
+    /// before it and gets it live, or after it and finds it retained. False when it is not kept because that would take
+    /// more memory, and nothing `mayGrow`.
+    @discardableResult
     package mutating func retain(
-        _ message: ApplicationMessage, qos: QoS, into receivers: inout [Receiver]
-    ) {
+        _ message: ApplicationMessage, qos: QoS, mayGrow: Bool = true, into receivers: inout [Receiver]
+    ) -> Bool {
         let topic = message.bytes.span.extracting(message.topicRange)
-        retained.store(message, topic: topic, qos: qos)
+        let isKept = retained.store(message, topic: topic, qos: qos, mayGrow: mayGrow)
         match(topic, into: &receivers)
+        return isKept
     }
 
     // MARK: Subscriptions
@@ -141,4 +144,6 @@ package struct Directory: Sendable {
     package var subscriptionCount: Int { subscriptions.count }
     package var sharedSubscriptionCount: Int { subscriptions.sharedCount }
     package var retainedCount: Int { retained.count }
+    /// Bytes of the retained messages' payloads.
+    package var retainedBytes: Int { retained.byteCount }
 }

@@ -31,6 +31,13 @@ package struct Limits: Sendable {
     /// Bytes posted to one shard that it has not handled yet. Past it QoS 0 is dropped, QoS 1 and 2 stop their publisher.
     package var mailboxBytes = 16 << 20
 
+    /// PUBLISH packets a second from one connection (`publish_rate`). 0: no limit.
+    package var publishRate = 0
+    /// Their bytes a second (`publish_bandwidth`). 0: no limit.
+    package var publishBandwidth = 0
+    /// Takeovers of one session in `takeoverWindow` from which on a newcomer waits. 0: nobody waits.
+    package var takeovers = 3
+
     /// Messages in one step for one session that catches up, so that nobody else waits for it.
     package var messagesPerStep = 256
 
@@ -74,45 +81,4 @@ package struct Instant: Comparable, Sendable {
         Instant(milliseconds: left.milliseconds + milliseconds)
     }
     package static func - (left: Instant, right: Instant) -> Int64 { left.milliseconds - right.milliseconds }
-}
-
-/// What a shard has counted since it began. Totals only grow.
-package struct Counters: Sendable, Equatable {
-    package var packetsReceived: UInt64 = 0
-    package var packetsSent: UInt64 = 0
-    package var bytesReceived: UInt64 = 0
-    package var bytesSent: UInt64 = 0
-    package var publishesReceived: UInt64 = 0
-    package var publishesSent: UInt64 = 0
-    package var publishBytesReceived: UInt64 = 0
-    package var publishBytesSent: UInt64 = 0
-    /// Messages that a limit kept from a session.
-    package var publishesDropped: UInt64 = 0
-    /// Messages that their publisher had no right to publish.
-    package var publishesDenied: UInt64 = 0
-    /// Times that a publisher had to wait for another shard's mailbox.
-    package var publishersHeld: UInt64 = 0
-    /// Sessions that ended because their client was away for too long.
-    package var clientsExpired: UInt64 = 0
-    package var connections: Int = 0
-
-    package init() {}
-
-    package static func + (left: Counters, right: Counters) -> Counters {
-        var sum = left
-        sum.packetsReceived += right.packetsReceived
-        sum.packetsSent += right.packetsSent
-        sum.bytesReceived += right.bytesReceived
-        sum.bytesSent += right.bytesSent
-        sum.publishesReceived += right.publishesReceived
-        sum.publishesSent += right.publishesSent
-        sum.publishBytesReceived += right.publishBytesReceived
-        sum.publishBytesSent += right.publishBytesSent
-        sum.publishesDropped += right.publishesDropped
-        sum.publishesDenied += right.publishesDenied
-        sum.publishersHeld += right.publishersHeld
-        sum.clientsExpired += right.clientsExpired
-        sum.connections += right.connections
-        return sum
-    }
 }

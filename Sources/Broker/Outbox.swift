@@ -16,6 +16,8 @@ package enum CloseReason: Error, Equatable, Sendable {
     case keepAliveExpired
     case connectTimeout
     case takenOver
+    /// `memory_limit` is reached, and it takes too slowly what is sent to it.
+    case memoryShortage
     case refused(ConnectReturnCode)
     case serverStops
 
@@ -31,6 +33,10 @@ package enum BrokerEvent: Equatable, Sendable {
     case slowReader(ConnectionNumber, client: ClientIdentifier)
     /// The session's queue is at its limit; named once until it has drained.
     case queueFull(client: ClientIdentifier)
+    /// Clients throw each other out of a session again and again: from now on each newcomer waits.
+    case takeoverFight(ConnectionNumber, against: ConnectionNumber, client: ClientIdentifier)
+    /// There is calm again.
+    case takeoverFightOver(client: ClientIdentifier, takeovers: Int)
 }
 
 /// What should happen, as a test or a person reads it. `Outbox` keeps it in 12 bytes.
@@ -44,6 +50,17 @@ package enum Effect: Equatable, Sendable {
     case respondToPing(ConnectionNumber)
     case close(ConnectionNumber)
     case move(ConnectionNumber, shard: Int)
+}
+
+/// Why the connection that a packet came from is not read after it.
+package enum Hold: Sendable {
+    case nothing
+    /// A shard's mailbox was full for a message that must not be dropped.
+    case mailbox
+    /// A pause, which `ShardState.takeWoken` ends.
+    case rest
+    /// The same, and the packet has not been handled: it comes again after the pause.
+    case packet
 }
 
 /// One effect: 12 bytes, whatever it is.
@@ -178,12 +195,12 @@ package struct Outbox: ~Copyable {
     package private(set) var events: [BrokerEvent] = []
     /// For each shard what goes there. Stays until it is taken.
     package private(set) var mail: [Mail]
-    /// Whether a shard's mailbox was full for a message that must not be dropped: its publisher should wait.
-    package var holdsPublisher = false
+    /// What the sender of the packet has to wait for.
+    package var hold = Hold.nothing
 
     package init(shards: Int) { mail = Array(repeating: Mail(), count: shards) }
 
-    /// Forgets what has been done; mail and `holdsPublisher` stay until they are taken.
+    /// Forgets what has been done; mail and `hold` stay until they are taken.
     package mutating func clear() {
         records.removeAll(keepingCapacity: true)
         messages.removeAll()
@@ -245,7 +262,7 @@ package struct Outbox: ~Copyable {
     }
     mutating func move(_ connection: ConnectionNumber, to shard: Int) { record(.move, connection, index: shard) }
     mutating func note(_ event: BrokerEvent) { events.append(event) }
-    mutating func holdPublisher() { holdsPublisher = true }
+    mutating func holdPublisher() { if hold == .nothing { hold = .mailbox } }
 
     /// Puts a message of this outbox into the mail of `shard`; `place` is where it is there already, if it is.
     mutating func forward(_ message: Int, qos: QoS, to receiver: Receiver, on shard: Int, at place: inout Int?) {

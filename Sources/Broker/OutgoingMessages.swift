@@ -16,10 +16,21 @@ struct OutgoingMessages: Sendable {
         }
 
         var message: ApplicationMessage?
+        /// The message's number in `HeldMessages`, and whether it was retained: together they need no more space.
+        private let heldAndRetained: UInt32
         var packetIdentifier: PacketIdentifier = 0
         var state = State.waiting
         let qos: QoS
-        let isRetained: Bool
+
+        var isWaitingAtMostOnce: Bool { state == .waiting && qos == .atMostOnce }
+        var held: HeldMessages.Number { heldAndRetained >> 1 }
+        var isRetained: Bool { heldAndRetained & 1 != 0 }
+
+        init(message: ApplicationMessage, held: HeldMessages.Number, qos: QoS, isRetained: Bool) {
+            self.message = message
+            heldAndRetained = held << 1 | (isRetained ? 1 : 0)
+            self.qos = qos
+        }
     }
 
     /// What came of a new message.
@@ -39,12 +50,16 @@ struct OutgoingMessages: Sendable {
 
     var waiting: Int { items.count - Int(sent) }
 
-    /// Puts a message behind all others, if the limits let it.
-    mutating func append(_ message: ApplicationMessage, qos: QoS, isRetained: Bool, limits: Limits) -> Admission {
+    /// Puts a message behind all others, if the limits let it. `number` is the one that it has in `held`, or will get.
+    mutating func append(
+        _ message: ApplicationMessage, qos: QoS, isRetained: Bool, limits: Limits, held: inout HeldMessages,
+        as number: inout HeldMessages.Number
+    ) -> Admission {
         let bytes = message.payloadCount
         if limits.queuedMessages > 0, waiting >= limits.queuedMessages { return .isDropped }
         if limits.queuedBytes > 0, waiting > 0, waitingBytes + bytes > limits.queuedBytes { return .isDropped }
-        items.append(Item(message: message, qos: qos, isRetained: isRetained))
+        held.hold(&number, bytes: bytes)
+        items.append(Item(message: message, held: number, qos: qos, isRetained: isRetained))
         most = max(most, Int32(items.count))
         waitingBytes += bytes
         return .waits
@@ -73,7 +88,7 @@ struct OutgoingMessages: Sendable {
     }
 
     /// What has to go out next, if the window lets it: first what is to be re-sent, then what waits.
-    mutating func next(_ limits: Limits) -> (item: Item, isDuplicate: Bool)? {
+    mutating func next(_ limits: Limits, held: inout HeldMessages) -> (item: Item, isDuplicate: Bool)? {
         while resent < sent {
             let item = items[Int(resent)]
             resent += 1
@@ -87,6 +102,7 @@ struct OutgoingMessages: Sendable {
             waitingBytes -= bytes
             items[index].message = nil
             items[index].state = .done
+            held.release(item.held)
             items[index].packetIdentifier = latestIdentifier
             sent += 1
             resent = sent
@@ -107,19 +123,21 @@ struct OutgoingMessages: Sendable {
     }
 
     /// A PUBACK [MQTT-4.3.2-1]; false when nothing awaits it.
-    mutating func acknowledge(_ identifier: PacketIdentifier) -> Bool {
+    mutating func acknowledge(_ identifier: PacketIdentifier, held: inout HeldMessages) -> Bool {
         guard let index = index(of: identifier), items[index].qos == .atLeastOnce else { return false }
+        held.release(items[index].held)
         finish(index)
         return true
     }
 
     /// A PUBREC: from now on only PUBREL is sent [MQTT-4.3.3-1]; false when nothing awaits it.
-    mutating func received(_ identifier: PacketIdentifier) -> Bool {
+    mutating func received(_ identifier: PacketIdentifier, held: inout HeldMessages) -> Bool {
         guard let index = index(of: identifier), items[index].qos == .exactlyOnce else { return false }
         if items[index].state == .published {
             inFlightBytes -= items[index].message?.payloadCount ?? 0
             items[index].message = nil
             items[index].state = .released
+            held.release(items[index].held)
         }
         return true
     }
@@ -133,6 +151,27 @@ struct OutgoingMessages: Sendable {
 
     /// After a reconnect everything in flight goes out again, in order [MQTT-4.4.0-1].
     mutating func rewind() { resent = 0 }
+
+    /// Bytes of all messages that it holds.
+    var byteCount: Int { waitingBytes + inFlightBytes }
+
+    /// Drops the QoS 0 messages that wait. Returns how many there were.
+    mutating func removeWaitingAtMostOnce(held: inout HeldMessages) -> Int {
+        let before = items.count
+        guard items.contains(where: { $0.isWaitingAtMostOnce }) else { return 0 }
+        for item in items where item.isWaitingAtMostOnce {
+            waitingBytes -= item.message?.payloadCount ?? 0
+            held.release(item.held)
+        }
+        items.removeAll { $0.isWaitingAtMostOnce }
+        if items.count < before / 2 { items = Deque(items) }
+        return before - items.count
+    }
+
+    /// Its session ends: it holds nothing any more.
+    func releaseAll(held: inout HeldMessages) {
+        for item in items where item.message != nil { held.release(item.held) }
+    }
 
     private mutating func finish(_ index: Int) {
         inFlightBytes -= items[index].message?.payloadCount ?? 0

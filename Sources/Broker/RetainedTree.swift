@@ -32,6 +32,8 @@ struct RetainedTree: Sendable {
     private let root: UInt32
     private let seed: UInt64
     private(set) var sequence: UInt64 = 0
+    /// Bytes of all payloads.
+    private(set) var byteCount = 0
 
     init(seed: UInt64) {
         self.seed = seed
@@ -42,25 +44,35 @@ struct RetainedTree: Sendable {
 
     /// Keeps a message as the one of its topic, or with an empty payload removes what is kept
     /// [MQTT-3.3.1-5] [MQTT-3.3.1-10] [MQTT-3.3.1-11].
+    /// Unless it `mayGrow`, only a message that is no longer than the one in its place is kept; false when it is not.
     mutating func store(
-        _ message: ApplicationMessage, topic: Span<UInt8>, qos: QoS
-    ) {
+        _ message: ApplicationMessage, topic: Span<UInt8>, qos: QoS, mayGrow: Bool = true
+    ) -> Bool {
         sequence += 1
         guard message.payloadCount > 0 else {
-            guard let node = find(topic), nodes[node].message != 0 else { return }
+            guard let node = find(topic), nodes[node].message != 0 else { return true }
+            byteCount -= messages[nodes[node].message].message.payloadCount
             messages.remove(nodes[node].message)
             nodes[node].message = 0
             release(node)
-            return
+            return true
+        }
+        if !mayGrow {
+            guard let node = find(topic), nodes[node].message != 0,
+                messages[nodes[node].message].message.payloadCount >= message.payloadCount
+            else { return false }
         }
         let node = make(topic)
+        byteCount += message.payloadCount
         let retained = RetainedMessage(message: message, qos: qos, sequence: sequence)
         if nodes[node].message != 0 {
+            byteCount -= messages[nodes[node].message].message.payloadCount
             messages[nodes[node].message] = retained
         } else {
             nodes[node].message = messages.add(retained)
             nodes[node].uses += 1
         }
+        return true
     }
 
     // MARK: Cursors

@@ -15,6 +15,10 @@ struct Connection: Sendable {
     var isFull = false
     /// Its listener has a mount point.
     var isMounted = false
+    /// Its CONNECT has waited for its turn to take over a session.
+    var hasWaited = false
+    /// Its peer is gone; what it has sent is read without pauses.
+    var isAtItsEnd = false
     /// It is not read, because its output or a mailbox is full.
     var isUnread = false
     /// The log has said that it is a slow reader.
@@ -25,6 +29,8 @@ struct Connection: Sendable {
     var slot = 0
     /// When its last packet came.
     var latestPacket = Instant(milliseconds: 0)
+    /// It is not read until then: it published too fast, or waits to take over a session.
+    var pausedUntil: Instant?
     /// Milliseconds without a packet that end it: one and a half times its keep-alive, 0 for never.
     var silence: Int64 = 0
     var will: WillMessage?

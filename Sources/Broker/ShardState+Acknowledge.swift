@@ -18,7 +18,7 @@ extension ShardState {
         _ identifier: PacketIdentifier, _ number: ConnectionNumber, _ outbox: inout Outbox
     ) {
         // An identifier that nothing awaits is ignored: after a reconnect it may answer what was sent before.
-        guard sessions[connections[Int(number)].slot].outgoing.acknowledge(identifier) else { return }
+        guard sessions[connections[Int(number)].slot].outgoing.acknowledge(identifier, held: &held) else { return }
         catchUp(number, into: &outbox)
     }
 
@@ -26,7 +26,7 @@ extension ShardState {
         _ identifier: PacketIdentifier, _ number: ConnectionNumber, _ outbox: inout Outbox
     ) {
         // Also for one that nothing awaits: the client then finishes the handshake and frees the identifier.
-        _ = sessions[connections[Int(number)].slot].outgoing.received(identifier)
+        _ = sessions[connections[Int(number)].slot].outgoing.received(identifier, held: &held)
         outbox.acknowledge(number, Acknowledgement(.publishRelease, identifier))  // [MQTT-4.6.0-4]
         if limits.inFlightBytes > 0 { catchUp(number, into: &outbox) }  // Its bytes are on their way no more.
     }

@@ -4,11 +4,14 @@ import MQTT
 /// What a session still has to get, step by step, so that nobody else waits for it.
 extension ShardState {
     /// The connection's output has reached its bound, or is below it again.
-    package mutating func setFull(_ number: ConnectionNumber, _ isFull: Bool, into outbox: inout Outbox) {
+    /// `isNamed`: it is a slow reader, which is worth a line.
+    package mutating func setFull(
+        _ number: ConnectionNumber, _ isFull: Bool, isNamed: Bool = true, into outbox: inout Outbox
+    ) {
         guard connections[Int(number)].phase == .connected else { return }
         connections[Int(number)].isFull = isFull
         if isFull {
-            guard !connections[Int(number)].isNamedSlow else { return }
+            guard isNamed, !connections[Int(number)].isNamedSlow else { return }
             connections[Int(number)].isNamedSlow = true
             outbox.note(.slowReader(number, client: sessions[connections[Int(number)].slot].client))
         } else {
@@ -17,10 +20,11 @@ extension ShardState {
     }
 
     /// Whether `work` has something to do.
-    package var hasWork: Bool { !catchingUp.isEmpty }
+    package var hasWork: Bool { !catchingUp.isEmpty || sheddingFrom != nil }
 
     /// One more step for some of the connections that are catching up.
     package mutating func work(into outbox: inout Outbox) {
+        if let first = sheddingFrom { shedQueues(from: first) }
         let numbers = catchingUp.prefix(Limits.connectionsPerStep)
         catchingUp.removeFirst(numbers.count)
         for number in numbers {
@@ -35,7 +39,7 @@ extension ShardState {
         let slot = connections[Int(number)].slot
         guard !connections[Int(number)].isFull else { return }
         var budget = limits.messagesPerStep
-        while budget > 0, let (item, isDuplicate) = sessions[slot].outgoing.next(limits) {
+        while budget > 0, let (item, isDuplicate) = sessions[slot].outgoing.next(limits, held: &held) {
             send(item, isDuplicate: isDuplicate, to: number, into: &outbox)
             budget -= 1
         }
@@ -81,8 +85,9 @@ extension ShardState {
                 send(outbox.add(retained.message), qos: qos, isRetained: true, to: number, into: &outbox)
                 continue
             }
+            storing = 0
             queue(retained.message, qos: qos, isRetained: true, for: slot, into: &outbox)
-            if let (item, isDuplicate) = sessions[slot].outgoing.next(limits) {
+            if let (item, isDuplicate) = sessions[slot].outgoing.next(limits, held: &held) {
                 send(item, isDuplicate: isDuplicate, to: number, into: &outbox)
             }
         }

@@ -6,6 +6,7 @@ extension ShardState {
     mutating func connect(
         _ connect: Connect, _ number: ConnectionNumber, _ now: Instant, _ outbox: inout Outbox
     ) {
+        guard shedding < .connections else { return refuseForMemory(number, now, &outbox) }
         let client: ClientIdentifier
         let will: WillMessage?
         do throws(Refusal) {
@@ -24,6 +25,7 @@ extension ShardState {
         if case .here(let reference, isNew: false) = home {
             let slot = slot(of: reference.number)
             let earlier = sessions[slot].connection
+            if earlier != Session.noConnection, mustWait(number, for: client, against: earlier, now, &outbox) { return }
             if earlier != Session.noConnection { end(earlier, .takenOver, now: now, into: &outbox) }  // [MQTT-3.1.4-2]
             // What is on its way to the old session must not reach the new one, so that is another [MQTT-3.1.2-6].
             if connect.cleanSession, sessions[slot].reference == reference { removeSession(slot) }
@@ -87,12 +89,13 @@ extension ShardState {
         end(number, .refused(code), now: now, into: &outbox)
     }
 
-    private func admit(_ connect: Connect, _ number: ConnectionNumber) throws(Refusal) {
+    private mutating func admit(_ connect: Connect, _ number: ConnectionNumber) throws(Refusal) {
         let rules = rules[Int(connections[Int(number)].listener)]
         guard rules.accepts(connect.version) else { throw .answered(.unacceptableProtocolVersion) }
         guard rules.allowsAnonymous else { throw .answered(.notAuthorized) }
         // MQTT 3.1.1 has no way to tell a client another keep-alive; Mosquitto's answer.
         guard limits.keepAlive == 0 || (1...limits.keepAlive).contains(connect.keepAlive) else {
+            counters.keepAlivesRefused += 1
             throw .answered(.identifierRejected)
         }
     }

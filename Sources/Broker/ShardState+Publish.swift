@@ -23,6 +23,7 @@ extension ShardState {
         let publish = try Publish(header, body)
         counters.publishesReceived += 1
         counters.publishBytesReceived += UInt64(publish.payload.count)
+        if limits.throttlesPublishers { throttle(number, bytes: header.packetLength, &outbox) }
         let topic = body.extracting(publish.topic)
         switch publish.qos {
         case .atMostOnce: take(publish, topic, body, number, into: &outbox)
@@ -100,7 +101,9 @@ extension ShardState {
 
     mutating func store(_ message: ApplicationMessage, qos: QoS, into outbox: inout Outbox) {
         receivers.removeAll(keepingCapacity: true)
-        directory.withLock { $0.retain(message, qos: qos, into: &receivers) }
+        let mayGrow = shedding < .storage
+        let isKept = directory.withLock { $0.retain(message, qos: qos, mayGrow: mayGrow, into: &receivers) }
+        if !isKept { countNotStored() }
         if !receivers.isEmpty { deliver(outbox.add(message), qos: qos, into: &outbox) }
     }
 
@@ -108,6 +111,7 @@ extension ShardState {
     /// [MQTT-3.3.1-9].
     @inline(__always)
     mutating func deliver(_ message: Int, qos: QoS, into outbox: inout Outbox) {
+        storing = 0
         var place: (shard: Int, index: Int?) = (-1, nil)
         var places: [Int?] = []
         for index in receivers.indices {
@@ -142,6 +146,7 @@ extension ShardState {
         for item in mail.items {
             if item.message != latest {
                 latest = item.message
+                storing = 0
                 index = outbox.add(Int(item.message), of: mail.messages)
             }
             deliver(index, qos: item.qos, to: item.receiver.session, into: &outbox)
@@ -175,14 +180,18 @@ extension ShardState {
             connection != Session.noConnection && !connections[Int(connection)].isFull
             && sessions[slot].outgoing.hasRoom(limits)
         queue(outbox.shared(message), qos: qos, for: slot, into: &outbox)
-        guard canGo, let (item, _) = sessions[slot].outgoing.next(limits) else { return }
+        guard canGo, let (item, _) = sessions[slot].outgoing.next(limits, held: &held) else { return }
         send(message, qos: qos, packetIdentifier: item.packetIdentifier, to: connection, into: &outbox)
     }
 
     mutating func queue(
         _ message: ApplicationMessage, qos: QoS, isRetained: Bool = false, for slot: Int, into outbox: inout Outbox
     ) {
-        switch sessions[slot].outgoing.append(message, qos: qos, isRetained: isRetained, limits: limits) {
+        if shedding >= .queues, sheds(qos, for: slot) { return }
+        let admission = sessions[slot].outgoing.append(
+            message, qos: qos, isRetained: isRetained, limits: limits, held: &held, as: &storing
+        )
+        switch admission {
         case .waits: break
         case .isDropped:
             counters.publishesDropped += 1

@@ -24,6 +24,18 @@ package struct ShardState: Sendable {
     /// Shards whose mailbox is full at the moment.
     package var mailboxIsFull: [Bool]
 
+    /// The messages that sessions hold, and the number of the one that is being delivered.
+    var held = HeldMessages()
+    var storing: HeldMessages.Number = 0
+    var throttles: [Throttle] = []
+    /// Connections whose pause is over.
+    var woken: [ConnectionNumber] = []
+    var fights = TakeoverFights()
+    var waiters: [Waiter] = []
+    /// What `memory_limit` keeps from being done, and the first session whose QoS 0 queue has not been dropped for it.
+    package internal(set) var shedding = Shedding.none
+    var sheddingFrom: Int?
+
     var receivers: [Receiver] = []
     private var due: [UInt32] = []
 
@@ -72,6 +84,8 @@ package struct ShardState: Sendable {
         connections[Int(number)].latestPacket = now
         timers.schedule(number, at: now + limits.connectTimeout)
         counters.connections += 1
+        if !isPlaced { counters.connectionsOpened += 1 }
+        if Int(number) < throttles.count { throttles[Int(number)] = Throttle() }
     }
 
     /// A packet has come whole. Throws what is wrong with it; the caller posts the mail that is in the outbox, so that
@@ -114,6 +128,7 @@ package struct ShardState: Sendable {
             case (.connected, .connect):  // [MQTT-3.1.0-2]
                 violation = .protocolViolation("a second CONNECT [MQTT-3.1.0-2]")
             case (.awaitingConnect, .connect):
+                if !connections[Int(number)].isPlaced { counters.connectsReceived += 1 }
                 switch try Connect.decode(body) {
                 case .connect(let connect): self.connect(connect, number, now, &outbox)
                 case .unacceptableProtocolLevel: refuse(number, .unacceptableProtocolVersion, now, &outbox)
@@ -165,12 +180,14 @@ package struct ShardState: Sendable {
         guard connection.phase != .free else { return }
         connections[Int(number)] = Connection()
         timers.cancel(number)
+        stopWaiting(number)
         counters.connections -= 1
         var client: ClientIdentifier?
         if connection.phase == .connected {
             let slot = connection.slot
             client = sessions[slot].client
             sessions[slot].connection = Session.noConnection
+            if !waiters.isEmpty, reason != .takenOver { hurryWaiters(for: sessions[slot].client) }
             if sessions[slot].cleanSession {
                 removeSession(slot)
             } else {
@@ -220,11 +237,17 @@ package struct ShardState: Sendable {
     /// Ends the connections and the sessions whose time is up.
     package mutating func tick(_ now: Instant, into outbox: inout Outbox) {
         expireSessions(now)
+        fights.expire(now)
+        noteEndedFights(&outbox)
         due.removeAll(keepingCapacity: true)
         timers.expire(now, into: &due)
         let numbers = due
         for number in numbers {
             let connection = connections[Int(number)]
+            if let end = connection.pausedUntil {
+                if end <= now { wake(number, now: now) } else { timers.schedule(number, at: end) }
+                continue
+            }
             switch connection.phase {
             case .free: break
             case .awaitingConnect:
@@ -249,8 +272,8 @@ package struct ShardState: Sendable {
 
     /// When `tick` has something to do next.
     package func nextTick() -> Instant? {
-        guard let session = nextSessionExpiry else { return timers.nextExpiry() }
-        return min(timers.nextExpiry() ?? session, session)
+        let others = [nextSessionExpiry, fights.nextCheck].compactMap { $0 }
+        return others.reduce(timers.nextExpiry()) { min($0 ?? $1, $1) }
     }
 
     /// The connection is not read from now on, or is again: what it doesn't say then is not its silence.
@@ -258,7 +281,7 @@ package struct ShardState: Sendable {
         connections[Int(number)].isUnread = isUnread
         connections[Int(number)].latestPacket = now
         let silence = connections[Int(number)].silence
-        if silence > 0 { timers.schedule(number, at: now + silence) }
+        if silence > 0, !isPaused(number) { timers.schedule(number, at: now + silence) }
     }
 
     /// The peer of a connection that is not read takes what is sent to it: it is alive.
@@ -280,6 +303,7 @@ package struct ShardState: Sendable {
 
     mutating func removeSession(_ slot: Int) {
         closeCursors(slot)
+        sessions[slot].outgoing.releaseAll(held: &held)
         let reference = sessions[slot].reference
         // A few at a time, for everybody waits for the lock.
         while directory.withLock({ $0.removeSubscriptions(of: reference, atMost: Limits.nodesPerSlice) }) {}

@@ -1,7 +1,9 @@
 #define _GNU_SOURCE
 #include "clinux.h"
+#include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #if __has_feature(thread_sanitizer)
 void __tsan_acquire(void *address);
@@ -41,4 +43,22 @@ void tune_malloc(int arenas) {
 size_t malloc_idle_bytes(void) {
     struct mallinfo2 info = mallinfo2();
     return info.fordblks;
+}
+
+size_t malloc_used_bytes(void) {
+    struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+}
+
+size_t resident_bytes(void) {
+    char text[128];
+    int file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    if (file < 0) return 0;
+    ssize_t count = read(file, text, sizeof text - 1);
+    close(file);
+    if (count <= 0) return 0;
+    text[count] = 0;
+    unsigned long size, resident, shared;
+    if (sscanf(text, "%lu %lu %lu", &size, &resident, &shared) != 3 || resident < shared) return 0;
+    return (resident - shared) * (size_t)sysconf(_SC_PAGESIZE);
 }

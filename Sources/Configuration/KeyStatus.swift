@@ -25,6 +25,7 @@ extension Configuration.Key {
         case .allowZeroLengthClientID, .autoIDPrefix, .listenerAutoIDPrefix: .honoured
         case .persistentClientExpiration, .maxKeepAlive, .maxQoS, .retainAvailable: .honoured
         case .upgradeOutgoingQoS, .allowDuplicateMessages, .connectTimeout: .honoured
+        case .sysInterval, .memoryLimit, .publishRate, .publishBandwidth: .honoured
 
         case .protocol, .bindInterface, .socketDomain, .maxConnections: .notBuilt
         case .globalMaxConnections: .notBuilt
@@ -33,10 +34,9 @@ extension Configuration.Key {
         case .certFile, .keyFile, .caFile, .caPath, .crlFile, .requireCertificate: .notBuilt
         case .useIdentityAsUserName, .useSubjectAsUserName, .disableClientCertDateChecks: .notBuilt
         case .tlsVersion, .ciphers, .ciphersTLS13, .dhParamFile, .pskHint, .pskFile: .notBuilt
-        case .memoryLimit: .notBuilt
-        case .user, .pidFile, .sysInterval, .connectionMessages: .notBuilt
+        case .user, .pidFile, .connectionMessages: .notBuilt
         case .logTimestamp, .logTimestampFormat, .logFacility, .logFormat: .notBuilt
-        case .publishRate, .publishBandwidth, .subscribeDenied: .notBuilt
+        case .subscribeDenied: .notBuilt
         case .baseURL, .registration, .corsOrigins, .trustedProxies, .jwtLifetime, .loginAttempts: .notBuilt
         case .maxDevicesPerUser, .firmwareURLTTL, .firmwareVerifier, .deviceOfflineAfter: .notBuilt
         case .activityRetention, .healthRetention: .notBuilt

@@ -17,6 +17,8 @@ package final class BrokerServer: Sendable {
     private let listeners: [Listener]
     private let rules: [ListenerRules]
     private let log: Logger
+    private let memoryLimit: Int?
+    private let systemTopicsInterval: Duration?
     private let stopRequests: AsyncStream<Void>
     private let stopRequest: AsyncStream<Void>.Continuation
     private let stopped: AsyncStream<Void>
@@ -33,6 +35,8 @@ package final class BrokerServer: Sendable {
         let count = configuration.shards ?? Int(usable_cpus())
         tune_malloc(CInt(count + 1))
         log = logger
+        memoryLimit = configuration.memoryLimit
+        systemTopicsInterval = configuration.systemInterval
         (stopRequests, stopRequest) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
         (stopped, stoppedSignal) = AsyncStream.makeStream()
         listeners = try Self.bind(configuration)
@@ -84,12 +88,15 @@ package final class BrokerServer: Sendable {
             log.warning("anonymous clients may connect and use every topic")
         }
         log.info("started", metadata: ["version": "\(martletVersion)", "shards": "\(shards.count)"])
-        let topics = SystemTopics(shards: shards, directory: directory)
+        let topics = SystemTopics(shards: shards, directory: directory, interval: systemTopicsInterval)
         let housekeeping = Task { await topics.run() }
+        let watch = memoryLimit.map { MemoryWatch(limit: $0, shards: shards, log: log) }
+        let watching = Task { await watch?.run() }
         for await _ in stopRequests { break }
 
         log.info("stopping")
         housekeeping.cancel()
+        watching.cancel()
         // All wills before the first end: those of one shard's connections may be for sessions on another.
         for shard in shards { await shard.publishWills() }
         for shard in shards { await shard.shutDown() }

@@ -14,6 +14,7 @@ extension CloseReason: CustomStringConvertible {
         case .keepAliveExpired: "keep-alive exceeded [MQTT-3.1.2-24]"
         case .connectTimeout: "no CONNECT in time"
         case .takenOver: "taken over by a new connection [MQTT-3.1.4-2]"
+        case .memoryShortage: "memory_limit is reached, and it reads too slowly"
         case .refused(let code): "refused with return code \(code.rawValue)"
         case .serverStops: "the server stops"
         }
@@ -22,7 +23,7 @@ extension CloseReason: CustomStringConvertible {
     /// A peer's mistake is worth a line; an ordinary end only for those who look.
     var level: Logger.Level {
         switch self {
-        case .malformed, .protocolViolation, .packetTooLarge, .refused: .notice
+        case .malformed, .protocolViolation, .packetTooLarge, .refused, .memoryShortage: .notice
         default: .debug
         }
     }

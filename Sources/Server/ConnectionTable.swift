@@ -19,9 +19,20 @@ struct ConnectionTable {
         var isDirty = false
         /// Its output is at the bound, and the broker knows.
         var isFull = false
-        /// A packet of it could not be passed on: a shard's mailbox is full.
-        var isHeld = false
+        /// What it waits for before it is read again.
+        var waits: Waits = []
         var listener: ListenerNumber = 0
+    }
+
+    /// Why a connection is not read, although its output has room.
+    struct Waits: OptionSet {
+        let rawValue: UInt8
+        /// A packet of it could not be passed on: a shard's mailbox is full.
+        static let mailbox = Waits(rawValue: 1)
+        /// It published too fast.
+        static let rest = Waits(rawValue: 2)
+        /// Its CONNECT, which is the first thing in its input, waits to take over a session.
+        static let takeover = Waits(rawValue: 4)
     }
 
     private(set) var slots: [Slot] = []

@@ -33,6 +33,8 @@ extension Limits {
         isRetainAvailable = configuration.isRetainAvailable
         keepAlive = UInt16(configuration.maxKeepAlive ?? 0)
         clientIdentifierPrefix = Array((configuration.clientIdentifierPrefix ?? "").utf8)
+        publishRate = configuration.publishRate ?? 0
+        publishBandwidth = configuration.publishBandwidth ?? 0
         sessions = configuration.globalMaxClients ?? 0
         sessionExpiry = configuration.sessionExpiry?.milliseconds ?? 0
         connectTimeout = configuration.connectTimeout.milliseconds

@@ -36,6 +36,10 @@ actor Shard: LoopActor {
     func add(_ listener: Listener) { core.add(listener) }
     func adopt(_ limits: Limits, _ rules: [ListenerRules]) { core.state.adopt(limits, rules) }
     func counters() -> Counters { core.counters }
+    func waitingOutput() -> (packets: Int, bytes: Int) { core.waitingOutput }
+    func shed(_ stage: Shedding) { core.shed(stage) }
+    func slowReaders(atMost count: Int) -> [SlowReader] { core.slowReaders(atMost: count) }
+    func endSlowReaders(_ tokens: [UInt64]) { core.endSlowReaders(tokens) }
 
     nonisolated func publish(_ messages: [ApplicationMessage], qos: QoS, isRetained: Bool) {
         post { shard in

@@ -24,6 +24,7 @@ extension ShardCore {
         guard !isStopping else { return }
         for _ in 0..<Self.acceptsPerTurn {
             switch listeners[index].socket.accept() {
+            case .stream where state.shedding >= .readers: state.countConnectionRefusedForMemory()  // Closed at once.
             case .stream(let stream):
                 open(stream, listener: listeners[index].number)
             case .nobody:

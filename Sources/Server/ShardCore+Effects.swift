@@ -93,17 +93,23 @@ extension ShardCore {
     /// Much has come together for one connection: what the kernel takes now need not be kept.
     mutating func flushEarly(_ number: ConnectionNumber) {
         write(number)
-        if table[number].output.count > Limits.outputBytes, !table[number].isFull {
-            table[number].isFull = true
-            state.setFull(number, true, into: &outbox)
-        }
+        if table[number].output.count > fullBytes, !table[number].isFull { fill(number) }
+    }
+
+    mutating func fill(_ number: ConnectionNumber) {
+        table[number].isFull = true
+        state.setFull(number, true, isNamed: table[number].output.count > Limits.outputBytes, into: &outbox)
     }
 
     mutating func flush(_ number: ConnectionNumber) {
         guard table[number].stream != nil else { return }
         table[number].isDirty = false
         guard write(number) else { return }
-        if table[number].isFull, table[number].output.count < Limits.outputBytes / 2 { drained.append(number) }
+        if table[number].isFull, table[number].output.count <= fullBytes / 2 {
+            drained.append(number)
+        } else if table[number].isBlocked, fullBytes == 0, !table[number].isFull {
+            fill(number)
+        }
         if table[number].input.isEmpty { updateWatch(number) } else { resume(number) }
     }
 

@@ -30,10 +30,9 @@ extension ShardCore {
     }
 
     /// A publisher waits until the mailboxes have room.
-    mutating func hold(_ number: ConnectionNumber) {
-        outbox.holdsPublisher = false
+    mutating func awaitMailboxes(_ number: ConnectionNumber) {
         guard awaitsMailbox() else { return }  // It has been emptied meanwhile.
-        table[number].isHeld = true
+        table[number].waits.insert(.mailbox)
         state.countHeldPublisher()
         held.append(table.token(of: number))
     }
@@ -57,7 +56,7 @@ extension ShardCore {
         swap(&tokens, &held)
         for token in tokens {
             guard let number = table.number(of: token) else { continue }
-            table[number].isHeld = false
+            table[number].waits.remove(.mailbox)
             resume(number)
         }
     }

@@ -14,6 +14,9 @@ extension ShardCore {
             resumeDrained()
             guard state.isOpen(number) else { return }
         }
+        if events & EPOLLRDHUP.rawValue != 0, table[number].waits.contains(.takeover) {
+            return lose(number, "closed by the peer")
+        }
         if events & (EPOLLIN.rawValue | EPOLLERR.rawValue | EPOLLHUP.rawValue) != 0 {
             if isRead(number) {
                 read(number)
@@ -26,7 +29,8 @@ extension ShardCore {
     /// A connection that is not read is shut both ways: nothing more can be sent, but what it said still counts, such as
     /// a DISCONNECT [MQTT-3.14.4-3].
     mutating func readLast(_ number: ConnectionNumber) {
-        table[number].isHeld = false
+        table[number].waits = []
+        state.endPauses(number, now: now)
         table[number].output = OutputBuffer()
         resume(number)
         if state.isOpen(number), isRead(number) { read(number) }
@@ -46,7 +50,7 @@ extension ShardCore {
     /// Whether the connection is read now, or waits for something of ours.
     @inline(__always)
     func isRead(_ number: ConnectionNumber) -> Bool {
-        !table[number].isHeld && table[number].output.count <= Limits.outputBytes + Limits.replyBytes
+        table[number].waits.isEmpty && table[number].output.count <= Limits.outputBytes + Limits.replyBytes
             && state.waitingAcknowledgements(number) < Limits.waitingAcknowledgements
     }
 
@@ -98,7 +102,7 @@ extension ShardCore {
     @inline(__always)
     mutating func handle(_ bytes: Span<UInt8>, from number: ConnectionNumber) -> Int? {
         var offset = 0
-        outbox.holdsPublisher = false  // What a will or the server itself has met is nobody's fault here.
+        outbox.hold = .nothing  // What a will or the server itself has met is nobody's fault here.
         do throws(CloseReason) {
             while isRead(number), let header = try Self.header(bytes, at: offset) {
                 let start = offset + header.length
@@ -122,7 +126,7 @@ extension ShardCore {
                 if outbox.records.count > Self.effectsPerRound || outbox.messages.byteCount > Self.bytesPerRound {
                     apply()
                 }
-                if outbox.holdsPublisher { hold(number) }
+                if outbox.hold != .nothing, hold(number) == .packet { offset = start - header.length }
             }
         } catch {
             end(number, error)
@@ -166,6 +170,7 @@ extension ShardCore {
         guard let stream = table[number].stream else { return }
         var wanted: UInt32 = isRead(number) ? EPOLLIN.rawValue : 0
         if !table[number].isDirty, !table[number].output.isEmpty { wanted |= EPOLLOUT.rawValue }
+        if table[number].waits.contains(.takeover) { wanted |= EPOLLRDHUP.rawValue }
         guard wanted != table[number].watched else { return }
         if (wanted ^ table[number].watched) & EPOLLIN.rawValue != 0 {
             state.setUnread(number, wanted & EPOLLIN.rawValue == 0, now: now)

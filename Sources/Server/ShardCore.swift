@@ -64,6 +64,8 @@ struct ShardCore: ~Copyable {
     /// The log has said that there are no descriptors left.
     var isShortNamed = false
     var isStopping = false
+    /// Output for one connection at which it is full: `Limits.outputBytes`, less while memory is short.
+    var fullBytes = Limits.outputBytes
 
     init(state: consuming ShardState, loop: EventLoop, backlogs: [Backlog], log: Logger) {
         outbox = Outbox(shards: state.shards)
@@ -73,7 +75,7 @@ struct ShardCore: ~Copyable {
         self.log = log
     }
 
-    var counters: Counters { state.counters }
+    var counters: Counters { state.figures }
 
     // MARK: Turns
 
@@ -97,6 +99,7 @@ struct ShardCore: ~Copyable {
             if state.shards > 1 { postMail(above: 0) }  // As for `end`.
             state.tick(now, into: &outbox)
             apply()
+            resumeWoken()
         }
         return finishTurn()
     }

@@ -13,11 +13,18 @@ package struct OutputBuffer {
     private var sent = 0
     private var shared: [Shared] = []
     private var sharedCount = 0
+    /// Packets appended, and bytes that have gone, since it was last empty.
+    private var appended: Int32 = 0
+    private var gone = 0
 
     package init() {}
 
     /// Bytes that the kernel has not taken.
     package var count: Int { bytes.count - sent + sharedCount }
+    /// About how many packets they are: what has gone in part is taken to be made of packets of the same length.
+    package var packetCount: Int {
+        count == 0 ? 0 : max((Int(appended) * count + (count + gone) / 2) / (count + gone), 1)
+    }
     package var isEmpty: Bool { bytes.count == sent && sharedCount == 0 }
 
     /// Lets `encode` append to the buffer, which comes out of `pool` when this one holds none.
@@ -25,6 +32,7 @@ package struct OutputBuffer {
     package mutating func append(pool: inout BufferPool, _ encode: (inout [UInt8]) -> Void) {
         if bytes.capacity == 0 { bytes = pool.take() }
         encode(&bytes)
+        appended &+= 1
     }
 
     /// Appends `bytes[offset...]` without copying them.
@@ -54,6 +62,8 @@ package struct OutputBuffer {
         if isEmpty {
             bytes.removeAll(keepingCapacity: true)
             sent = 0
+            appended = 0
+            gone = 0
             pool.give(&bytes)
         } else if sent > 64 << 10 {
             for index in shared.indices {
@@ -68,6 +78,7 @@ package struct OutputBuffer {
     }
 
     private mutating func consume(_ count: Int) {
+        gone += count
         guard let first = shared.first, first.position == sent else {
             sent += count
             return

@@ -16,6 +16,7 @@ private struct TwinQueues {
 
     let limits: Limits
     var queue = OutgoingMessages()
+    var held = HeldMessages()
     var entries: [Entry] = []
     var latestIdentifier: PacketIdentifier = 0
     var payload = 0
@@ -26,7 +27,9 @@ private struct TwinQueues {
         payload += 1
         let message = ApplicationMessage(topic: "t", payload: Array("\(payload)".utf8))
         let waiting = entries.count - inFlight.count
-        let admission = queue.append(message, qos: qos, isRetained: false, limits: limits)
+        var number: HeldMessages.Number = 0
+        let admission = queue.append(
+            message, qos: qos, isRetained: false, limits: limits, held: &held, as: &number)
         let isDropped = limits.queuedMessages > 0 && waiting >= limits.queuedMessages
         guard (admission == .isDropped) == isDropped else { return "\(payload) is \(admission)" }
         if !isDropped { entries.append(Entry(payload: "\(payload)", qos: qos)) }
@@ -34,7 +37,7 @@ private struct TwinQueues {
     }
 
     mutating func next() -> String? {
-        let next = queue.next(limits)
+        let next = queue.next(limits, held: &held)
         if let index = entries.firstIndex(where: { $0.isSent && !$0.isResent }) {
             entries[index].isResent = true
             let expected = entries[index]
@@ -69,13 +72,13 @@ private struct TwinQueues {
         let answer: Bool
         switch type {
         case .publishAcknowledgement:
-            answer = queue.acknowledge(identifier)
+            answer = queue.acknowledge(identifier, held: &held)
             if let index, entries[index].qos == .atLeastOnce {
                 isExpected = true
                 entries.remove(at: index)
             }
         case .publishReceived:
-            answer = queue.received(identifier)
+            answer = queue.received(identifier, held: &held)
             if let index, entries[index].qos == .exactlyOnce {
                 isExpected = true
                 entries[index].isReleased = true
@@ -136,12 +139,16 @@ private struct TwinQueues {
         limits.inFlightMessages = 0
         limits.queuedMessages = 0
         var queue = OutgoingMessages()
+        var held = HeldMessages()
         let message = ApplicationMessage(topic: "t", payload: [])
         var inFlight: [PacketIdentifier] = []
         for _ in 0..<100_000 {
             let qos = generator.happens(10) ? QoS.atMostOnce : .atLeastOnce
-            guard queue.append(message, qos: qos, isRetained: false, limits: limits) == .waits,
-                let (item, _) = queue.next(limits)
+            var number: HeldMessages.Number = 0
+            guard
+                queue.append(
+                    message, qos: qos, isRetained: false, limits: limits, held: &held, as: &number) == .waits,
+                let (item, _) = queue.next(limits, held: &held)
             else {
                 Issue.record("seed \(seed): the window is closed")
                 return
@@ -149,18 +156,19 @@ private struct TwinQueues {
             if item.packetIdentifier != 0 { inFlight.append(item.packetIdentifier) }
             if inFlight.count > 500 {
                 let index = generator.below(inFlight.count)
-                guard queue.acknowledge(inFlight[index]), !queue.acknowledge(inFlight[index]) else {
+                guard queue.acknowledge(inFlight[index], held: &held), !queue.acknowledge(inFlight[index], held: &held)
+                else {
                     Issue.record("seed \(seed): \(inFlight[index])")
                     return
                 }
                 inFlight.remove(at: index)
                 if generator.happens(1), let oldest = inFlight.first {  // So that the oldest never stalls the wrap.
-                    #expect(queue.acknowledge(oldest) == true)
+                    #expect(queue.acknowledge(oldest, held: &held) == true)
                     inFlight.removeFirst()
                 }
             }
         }
-        for identifier in inFlight { #expect(queue.acknowledge(identifier) == true) }
+        for identifier in inFlight { #expect(queue.acknowledge(identifier, held: &held) == true) }
         #expect(queue.waiting == 0)
         #expect(queue.inFlight == 0)
     }

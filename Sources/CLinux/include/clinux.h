@@ -34,5 +34,9 @@ int usable_cpus(void);
 /// The settings of malloc that fit a broker: large blocks come from the system and go back to it at once, and no more
 /// arenas than there are threads at work.
 void tune_malloc(int arenas);
-/// Bytes that malloc holds although nobody uses them.
+/// Bytes that malloc holds although nobody uses them, and bytes that somebody uses.
 size_t malloc_idle_bytes(void);
+size_t malloc_used_bytes(void);
+/// Bytes of memory that this process has from the system, without what lies in files: `/proc/self/statm`. 0 when that
+/// can't be read.
+size_t resident_bytes(void);

@@ -197,10 +197,8 @@ final class ShardHarness {
             }
         }
         events += shard.outbox.events
-        if shard.outbox.holdsPublisher {
-            holds += 1
-            shard.outbox.holdsPublisher = false
-        }
+        if shard.outbox.hold == .mailbox { holds += 1 }
+        shard.outbox.hold = .nothing
         shard.outbox.clear()
         for target in shards.indices where !shard.outbox.mail[target].isEmpty {
             posts[index][target].append(.mail(shard.outbox.takeMail(for: target)))
@@ -341,7 +339,7 @@ final class ShardHarness {
     }
 
     func hasWork(_ shard: Int = 0) -> Bool { shards[shard].state.hasWork }
-    var counters: Counters { shards.map(\.state.counters).reduce(Counters(), +) }
+    var counters: Counters { shards.map(\.state.figures).reduce(Counters(), +) }
     var figures: Directory { directory.withLock { $0 } }
 }
 
