@@ -33,7 +33,8 @@ let package = Package(
         .target(name: "Transport", dependencies: ["CLinux", "Locks"], swiftSettings: settings),
         .target(name: "Configuration", swiftSettings: settings),
         .target(
-            name: "Logs", dependencies: [.product(name: "Logging", package: "swift-log")], swiftSettings: settings),
+            name: "Logs", dependencies: ["Locks", "Transport", .product(name: "Logging", package: "swift-log")],
+            swiftSettings: settings),
         .target(
             name: "Server",
             dependencies: [
@@ -66,7 +67,7 @@ let package = Package(
             name: "ConfigurationTests", dependencies: ["Configuration"], exclude: ["Samples"],
             swiftSettings: testSettings),
         .testTarget(
-            name: "LogsTests", dependencies: ["Logs", .product(name: "Logging", package: "swift-log")],
+            name: "LogsTests", dependencies: ["Logs", "Transport", .product(name: "Logging", package: "swift-log")],
             swiftSettings: testSettings),
         .testTarget(
             name: "ServerTests",

@@ -27,8 +27,12 @@ package enum CloseReason: Error, Equatable, Sendable {
 /// What is worth a line in the log. Rare: no message causes one.
 package enum BrokerEvent: Equatable, Sendable {
     case connected(
-        ConnectionNumber, client: ClientIdentifier, cleanSession: Bool, keepAlive: UInt16, sessionPresent: Bool)
+        ConnectionNumber, client: ClientIdentifier, version: ProtocolVersion, userName: [UInt8]?, cleanSession: Bool,
+        keepAlive: UInt16, sessionPresent: Bool)
     case closed(ConnectionNumber, client: ClientIdentifier?, reason: CloseReason)
+    /// Only where `Outbox.notesSubscriptions`; so is its counterpart.
+    case subscribed(client: ClientIdentifier, filter: [UInt8], qos: QoS)
+    case unsubscribed(client: ClientIdentifier, filter: [UInt8])
     /// The connection's output is at its bound; named once a connection.
     case slowReader(ConnectionNumber, client: ClientIdentifier)
     /// The session's queue is at its limit; named once until it has drained.
@@ -197,6 +201,8 @@ package struct Outbox: ~Copyable {
     package private(set) var mail: [Mail]
     /// What the sender of the packet has to wait for.
     package var hold = Hold.nothing
+    /// Whether somebody wants to read of every subscription.
+    package var notesSubscriptions = false
 
     package init(shards: Int) { mail = Array(repeating: Mail(), count: shards) }
 

@@ -64,8 +64,8 @@ extension ShardState {
         outbox.acknowledgeConnect(number, .accepted, sessionPresent: sessionPresent && connect.version != .mqtt31)
         outbox.note(
             .connected(
-                number, client: client, cleanSession: connect.cleanSession, keepAlive: connect.keepAlive,
-                sessionPresent: sessionPresent
+                number, client: client, version: connect.version, userName: connect.userName,
+                cleanSession: connect.cleanSession, keepAlive: connect.keepAlive, sessionPresent: sessionPresent
             )
         )
         catchUp(number, into: &outbox)

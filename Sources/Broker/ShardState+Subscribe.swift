@@ -18,6 +18,10 @@ extension ShardState {
                 if let cursor { state.startReading(cursor, slot) }
             }
             codes.append(isTaken ? .granted(qos) : .failure)
+            if outbox.notesSubscriptions, isTaken {
+                let filter = body.extracting(request.filter).copied()
+                outbox.note(.subscribed(client: sessions[slot].client, filter: filter, qos: qos))
+            }
         }
         let acknowledgement = SubscribeAcknowledgement(
             packetIdentifier: subscribe.packetIdentifier, returnCodes: codes
@@ -35,6 +39,9 @@ extension ShardState {
             withMounted(body.extracting(range), number) { state, filter in
                 state.directory.withLock { $0.unsubscribe(reference, from: filter) }
                 state.stopReading(filter.copied(), slot)
+            }
+            if outbox.notesSubscriptions {
+                outbox.note(.unsubscribed(client: sessions[slot].client, filter: body.extracting(range).copied()))
             }
         }
         acknowledge(number, .unsubscribeAcknowledgement, unsubscribe.packetIdentifier, &outbox)  // [MQTT-3.10.4-5]

@@ -203,7 +203,6 @@ extension Draft {
         if isFirst || words[0] == "none" { configuration.logDestinations = [] }
         guard words[0] != "none", !configuration.logDestinations.contains(destination) else { return }
         configuration.logDestinations.append(destination)
-        unbuilt = destination.unbuiltName
     }
 
     private mutating func assignLogType(_ value: Value, isFirst: Bool) throws(Problem) {

@@ -19,7 +19,8 @@ extension Configuration.Key {
         case .listener, .port, .bindAddress, .allowAnonymous, .includeDir: .honoured
         case .maxInflightMessages, .maxInflightBytes, .maxQueuedMessages, .maxQueuedBytes: .honoured
         case .queueQoS0Messages, .messageSizeLimit, .maxPacketSize: .honoured
-        case .setTCPNoDelay, .logDest, .logType, .shards: .honoured
+        case .setTCPNoDelay, .shards, .user, .pidFile, .connectionMessages: .honoured
+        case .logDest, .logType, .logTimestamp, .logTimestampFormat, .logFacility, .logFormat: .honoured
         case .mountPoint, .globalMaxClients, .acceptProtocolVersions, .perListenerSettings: .honoured
         case .listenerAllowAnonymous, .clientIDPrefixes, .useUserNameAsClientID: .honoured
         case .allowZeroLengthClientID, .autoIDPrefix, .listenerAutoIDPrefix: .honoured
@@ -34,8 +35,6 @@ extension Configuration.Key {
         case .certFile, .keyFile, .caFile, .caPath, .crlFile, .requireCertificate: .notBuilt
         case .useIdentityAsUserName, .useSubjectAsUserName, .disableClientCertDateChecks: .notBuilt
         case .tlsVersion, .ciphers, .ciphersTLS13, .dhParamFile, .pskHint, .pskFile: .notBuilt
-        case .user, .pidFile, .connectionMessages: .notBuilt
-        case .logTimestamp, .logTimestampFormat, .logFacility, .logFormat: .notBuilt
         case .subscribeDenied: .notBuilt
         case .baseURL, .registration, .corsOrigins, .trustedProxies, .jwtLifetime, .loginAttempts: .notBuilt
         case .maxDevicesPerUser, .firmwareURLTTL, .firmwareVerifier, .deviceOfflineAfter: .notBuilt
@@ -60,7 +59,6 @@ extension Configuration.Key {
     /// Whether what was set, though not the default, is what the server does today.
     func isServed(by configuration: Configuration, at listener: Configuration.Listener) -> Bool {
         switch self {
-        case .user: configuration.user == "root"
         case .durability: configuration.durability == .memory
         case .durabilityTopic: configuration.topicDurabilities.last?.durability == .memory
         default: false
@@ -71,15 +69,4 @@ extension Configuration.Key {
 extension Configuration.Listener {
     /// Nil, or the name of what this version lacks for the place itself.
     var unbuiltPlace: String? { socketPath == nil ? nil : "'listener 0', a unix socket," }
-}
-
-extension Configuration.LogDestination {
-    /// Nil, or the name of what this version lacks.
-    var unbuiltName: String? {
-        switch self {
-        case .standardOutput, .standardError, .file: nil
-        case .syslog: "'log_dest syslog'"
-        case .topic: "'log_dest topic'"
-        }
-    }
 }

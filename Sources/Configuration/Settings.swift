@@ -157,7 +157,6 @@ struct Settings {
             warn("'\(value.name)' has no effect: \(reason)")
         case _ where support == .everything: break
         case .honoured:
-            if key == .logDest, configuration.logDestinations.isEmpty { unbuilt[place] = nil }
             if let what = draft.unbuilt, unbuilt[place] == nil { unbuilt[place] = (position, what) }
         case .notBuilt:
             unbuilt[place] = try changes ? (position, value.described(words: key.words)) : nil

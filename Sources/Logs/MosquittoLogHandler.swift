@@ -1,41 +1,31 @@
 package import Logging
 
-/// Writes what swift-log is given as Mosquitto writes its log. Values are fields, sorted by name, since a dictionary
-/// has no order of its own.
+/// Writes what swift-log is given into a `Log`. The label of a logger says what its lines are: `subscribe`,
+/// `unsubscribe` and `websockets` are kinds of their own, whatever the level; the lines of `network` can be caused by
+/// anybody, and are counted where they repeat. Values are fields, sorted by name, since a dictionary has no order.
 package struct MosquittoLogHandler: LogHandler {
-    /// Which lines are wanted: Mosquitto switches kinds of line on and off, not a threshold.
-    package struct Filter: Sendable, Equatable {
-        /// Levels that are written.
-        package var levels: Set<Logger.Level>
-        /// Labels of loggers that are silent whatever the level: `subscribe`, `unsubscribe`, `websockets`.
-        package var silentLabels: Set<String>
-        /// Labels of loggers that are written whatever the level.
-        package var openLabels: Set<String>
-
-        package init(levels: Set<Logger.Level>, silentLabels: Set<String> = [], openLabels: Set<String> = []) {
-            self.levels = levels
-            self.silentLabels = silentLabels
-            self.openLabels = openLabels
-        }
-    }
-
     package var metadata: Logger.Metadata = [:]
     package var metadataProvider: Logger.MetadataProvider?
-    /// The lowest level wanted; what is below costs its caller one comparison.
-    package var logLevel: Logger.Level
-    private let wanted: Set<Logger.Level>
-    private let writers: [LogWriter]
+    private let log: Log
+    private let kind: LogKind?
+    private let isCounted: Bool
+    private var leastLevel = Logger.Level.trace
 
-    package init(label: String, writers: [LogWriter], filter: Filter) {
-        if filter.silentLabels.contains(label) || writers.isEmpty {
-            wanted = []
-        } else if filter.openLabels.contains(label) {
-            wanted = Set(Logger.Level.allCases)
-        } else {
-            wanted = filter.levels
+    package init(label: String, log: Log) {
+        self.log = log
+        kind = LogKind(rawValue: label).flatMap { [.subscribe, .unsubscribe, .websockets].contains($0) ? $0 : nil }
+        isCounted = label == "network"
+    }
+
+    /// The lowest level wanted; what is below costs its caller one comparison.
+    package var logLevel: Logger.Level {
+        get {
+            let wanted = log.wanted
+            if let kind { return wanted.contains(kind) ? leastLevel : .critical }
+            let lowest = Logger.Level.allCases.first { wanted.contains(LogKind($0)) } ?? .critical
+            return max(leastLevel, lowest)
         }
-        logLevel = wanted.min() ?? .critical
-        self.writers = writers
+        set { leastLevel = newValue }
     }
 
     package subscript(metadataKey key: String) -> Logger.Metadata.Value? {
@@ -44,13 +34,37 @@ package struct MosquittoLogHandler: LogHandler {
     }
 
     package func log(event: LogEvent) {
-        guard wanted.contains(event.level) else { return }
+        let kind = kind ?? LogKind(event.level)
+        guard log.wanted.contains(kind) else { return }
         var all = metadata
         if let provided = metadataProvider?.get() { all.merge(provided) { _, new in new } }
         if let own = event.metadata { all.merge(own) { _, new in new } }
         if let error = event.error { all["error"] = "\(error)" }
-        let fields = all.sorted { $0.key < $1.key }.map { (name: $0.key, value: "\($0.value)") }
-        let line = LogLine.text(unixSeconds: unixSeconds(), event.message.description, fields)
-        for writer in writers { writer.write(line) }
+        let fields = all.sorted { $0.key < $1.key }.map { LogField($0.key, LogField.Value($0.value)) }
+        log.write(kind, event.message.description, fields, isCounted: isCounted)
+    }
+}
+
+extension LogKind {
+    init(_ level: Logger.Level) {
+        self =
+            switch level {
+            case .trace, .debug: .debug
+            case .info: .information
+            case .notice: .notice
+            case .warning: .warning
+            case .error, .critical: .error
+            }
+    }
+}
+
+extension LogField.Value {
+    /// Numbers and truth values stay what they are, where the caller did not make text of them.
+    init(_ value: Logger.Metadata.Value) {
+        if case .stringConvertible(let value) = value, value is any BinaryInteger || value is Bool {
+            self = .literal("\(value)")
+        } else {
+            self = .text("\(value)")
+        }
     }
 }

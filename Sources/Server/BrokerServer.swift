@@ -15,10 +15,12 @@ package final class BrokerServer: Sendable {
     private let shards: [Shard]
     private let directory: Lock<Directory>
     private let listeners: [Listener]
-    private let rules: [ListenerRules]
-    private let log: Logger
-    private let memoryLimit: Int?
-    private let systemTopicsInterval: Duration?
+    /// The configuration in force.
+    private let configuration: Lock<Configuration>
+    private let topics: SystemTopics
+    private let memory: MemoryWatch
+    private let logs: Loggers
+    private var log: Logger { logs.process }
     private let stopRequests: AsyncStream<Void>
     private let stopRequest: AsyncStream<Void>.Continuation
     private let stopped: AsyncStream<Void>
@@ -26,29 +28,38 @@ package final class BrokerServer: Sendable {
 
     /// Binds the listeners, so that whoever can't listen doesn't start. Throws what the system refuses.
     package convenience init(configuration: Configuration, logger: Logger) throws {
-        try self.init(configuration: configuration, limits: Limits(configuration), logger: logger)
+        try self.init(configuration: configuration, limits: Limits(configuration), logs: Loggers(logger))
     }
 
     /// With limits that no key sets.
-    package init(configuration: Configuration, limits: Limits, logger: Logger) throws {
+    package convenience init(configuration: Configuration, limits: Limits, logger: Logger) throws {
+        try self.init(configuration: configuration, limits: limits, logs: Loggers(logger))
+    }
+
+    package convenience init(configuration: Configuration, logs: Loggers) throws {
+        try self.init(configuration: configuration, limits: Limits(configuration), logs: logs)
+    }
+
+    private init(configuration: Configuration, limits: Limits, logs: Loggers) throws {
         raiseOpenFileLimit()
         let count = configuration.shards ?? Int(usable_cpus())
         tune_malloc(CInt(count + 1))
-        log = logger
-        memoryLimit = configuration.memoryLimit
-        systemTopicsInterval = configuration.systemInterval
+        self.logs = logs
+        self.configuration = Lock(configuration)
         (stopRequests, stopRequest) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
         (stopped, stoppedSignal) = AsyncStream.makeStream()
         listeners = try Self.bind(configuration)
         directory = Lock(Directory(shards: count, seed: .random(in: 0...(.max))))
         let backlogs = (0..<count).map { _ in Backlog(bound: limits.mailboxBytes) }
         let now = Instant(milliseconds: monotonicNanoseconds() / 1_000_000)
-        rules = configuration.listeners.map { ListenerRules($0, of: configuration) }
-        shards = try (0..<count).map { [directory, rules] shard in
+        let rules = configuration.listeners.map { ListenerRules($0, of: configuration) }
+        shards = try (0..<count).map { [directory] shard in
             let state = ShardState(
                 shard: shard, of: count, limits: limits, rules: rules, directory: directory, now: now)
-            return try Shard(state, backlogs: backlogs, log: logger)
+            return try Shard(state, backlogs: backlogs, logs: logs)
         }
+        topics = SystemTopics(shards: shards, directory: directory)
+        memory = MemoryWatch(shards: shards, log: logs.process)
     }
 
     private static func bind(_ configuration: Configuration) throws -> [Listener] {
@@ -75,8 +86,11 @@ package final class BrokerServer: Sendable {
         return listeners
     }
 
-    /// Serves until `stop`, then ends all connections, publishes their wills, and returns.
-    package func run() async throws {
+    /// Serves until `stop`, then ends all connections, publishes their wills, and returns. Calls `whenListening` once
+    /// all listeners accept, and `whenStopping` when it begins to end.
+    package func run(
+        whenListening: @Sendable () async -> Void = {}, whenStopping: @Sendable () -> Void = {}
+    ) async throws {
         for shard in shards {
             shard.start(with: shards) { [stoppedSignal] in stoppedSignal.yield() }
         }
@@ -84,19 +98,21 @@ package final class BrokerServer: Sendable {
             await shards[0].add(listener)
             log.info("listening", metadata: ["address": "\(listener.socket.address)"])
         }
-        if rules.contains(where: \.allowsAnonymous) {
+        let configuration = configuration.withLock { $0 }
+        if configuration.listeners.contains(where: { ListenerRules($0, of: configuration).allowsAnonymous }) {
             log.warning("anonymous clients may connect and use every topic")
         }
         log.info("started", metadata: ["version": "\(martletVersion)", "shards": "\(shards.count)"])
-        let topics = SystemTopics(shards: shards, directory: directory, interval: systemTopicsInterval)
-        let housekeeping = Task { await topics.run() }
-        let watch = memoryLimit.map { MemoryWatch(limit: $0, shards: shards, log: log) }
-        let watching = Task { await watch?.run() }
+        await topics.setInterval(configuration.systemInterval)
+        let housekeeping = Task { [topics] in await topics.run() }
+        await memory.setLimit(configuration.memoryLimit)
+        await whenListening()
         for await _ in stopRequests { break }
 
         log.info("stopping")
+        whenStopping()
         housekeeping.cancel()
-        watching.cancel()
+        await memory.setLimit(nil)
         // All wills before the first end: those of one shard's connections may be for sessions on another.
         for shard in shards { await shard.publishWills() }
         for shard in shards { await shard.shutDown() }
@@ -107,6 +123,46 @@ package final class BrokerServer: Sendable {
             if left == 0 { break }
         }
         log.info("stopped")
+    }
+
+    /// Puts into force what can change without ending a connection. Returns the keys whose new values wait for a start.
+    package func adopt(_ new: Configuration) async -> [String] {
+        let running = configuration.withLock { $0 }
+        let (effective, kept) = new.reloaded(over: running)
+        configuration.withLock { $0 = effective }
+        for listener in listeners { listener.socket.setNoDelay(effective.setsTCPNoDelay) }
+        let rules = effective.listeners.map { ListenerRules($0, of: effective) }
+        for shard in shards { await shard.adopt(Limits(effective), rules) }
+        await topics.setInterval(effective.systemInterval)
+        await memory.setLimit(effective.memoryLimit)
+        return kept
+    }
+
+    /// Returns when every shard has answered.
+    package func answer() async { _ = await counters() }
+
+    /// Publishes lines of the log: what lies behind `$SYS/broker/log/`, and the text. Calls `done` when they are on their
+    /// way.
+    package func publishLog(_ lines: [(level: String, text: String)], _ done: @escaping @Sendable () -> Void) {
+        let messages = lines.map {
+            ApplicationMessage(topic: "$SYS/broker/log/\($0.level)", payload: Array($0.text.utf8))
+        }
+        shards[0].publishLog(messages, done)
+    }
+
+    /// What there is, in figures, for one line.
+    package func summary() async -> Logger.Metadata {
+        let connections = await counters().connections
+        return directory.withLock { directory in
+            [
+                "connections": .stringConvertible(connections),
+                "sessions": .stringConvertible(directory.sessionCount),
+                "connectedSessions": .stringConvertible(directory.connectedSessionCount),
+                "subscriptions": .stringConvertible(directory.subscriptionCount),
+                "sharedSubscriptions": .stringConvertible(directory.sharedSubscriptionCount),
+                "retained": .stringConvertible(directory.retainedCount),
+            ]
+        }
     }
 
     /// Where it listens, with the ports that the system chose.

@@ -18,21 +18,31 @@ actor MemoryWatch {
 
     private let shards: [Shard]
     private let log: Logger
-    private var gauge: MemoryGauge
+    private var gauge: MemoryGauge?
+    private var watching: Task<Void, Never>?
     private var latestTrim: Int64 = 0
     /// Since when each stage that is in force is, milliseconds.
     private var begun: [Shedding: Int64] = [:]
 
-    init(limit: Int, shards: [Shard], log: Logger) {
+    init(shards: [Shard], log: Logger) {
         self.shards = shards
         self.log = log
-        gauge = MemoryGauge(limit: limit)
+    }
+
+    /// From now on; nil: no limit, and nothing is asked any more.
+    func setLimit(_ limit: Int?) {
+        guard limit != gauge?.limit else { return }
+        watching?.cancel()
+        if let stage = gauge?.stage, stage > .none {
+            for shard in shards { shard.post { $0.shed(.none) } }
+        }
+        gauge = limit.map { MemoryGauge(limit: $0) }
+        watching = limit.map { _ in Task { await run() } }
     }
 
     /// Until it is cancelled.
-    func run() async {
-        var pause = Self.interval
-        repeat { pause = await look() } while await Self.sleep(pause)
+    private func run() async {
+        while let pause = await look(), await Self.sleep(pause) {}
     }
 
     private static func sleep(_ duration: Duration) async -> Bool {
@@ -40,8 +50,9 @@ actor MemoryWatch {
         return true
     }
 
-    /// Returns when to look next.
-    private func look() async -> Duration {
+    /// Returns when to look next; nil once there is no limit.
+    private func look() async -> Duration? {
+        guard var gauge else { return nil }
         var bytes = Int(resident_bytes())
         let earlier = gauge.stage
         // Before anything is given up, and to see what that has brought, what nobody uses goes back.
@@ -51,9 +62,10 @@ actor MemoryWatch {
             bytes = Int(resident_bytes())
         }
         let stage = gauge.observe(bytes)
+        self.gauge = gauge
         if stage != earlier {
             for shard in shards { shard.post { $0.shed(stage) } }
-            note(from: earlier, to: stage, bytes: bytes)
+            note(from: earlier, to: stage, bytes: bytes, of: gauge.limit)
         }
         if stage >= .readers {
             await endSlowReaders(beyond: bytes - gauge.end(of: .readers))
@@ -78,11 +90,11 @@ actor MemoryWatch {
         }
     }
 
-    private func note(from earlier: Shedding, to stage: Shedding, bytes: Int) {
+    private func note(from earlier: Shedding, to stage: Shedding, bytes: Int, of limit: Int) {
         for next in Shedding.allCases where next > earlier && next <= stage {
             begun[next] = now
             log.warning(
-                "memory_limit: \(next.beginning)", metadata: ["used": "\(bytes)", "limit": "\(gauge.limit)"])
+                "memory_limit: \(next.beginning)", metadata: ["used": "\(bytes)", "limit": "\(limit)"])
         }
         for past in Shedding.allCases.reversed() where past > stage && past <= earlier {
             let seconds = Double(now - (begun[past] ?? now)) / 1000

@@ -14,9 +14,9 @@ actor Shard: LoopActor {
 
     private var core: ShardCore
 
-    init(_ state: consuming ShardState, backlogs: [Backlog], log: Logger) throws {
+    init(_ state: consuming ShardState, backlogs: [Backlog], logs: Loggers) throws {
         loop = try EventLoop(label: "shard \(state.shard)")
-        core = ShardCore(state: state, loop: loop, backlogs: backlogs, log: log)
+        core = ShardCore(state: state, loop: loop, backlogs: backlogs, logs: logs)
     }
 
     /// Begins to turn. `peers` are all shards, by number.
@@ -34,7 +34,10 @@ actor Shard: LoopActor {
     // MARK: For the server
 
     func add(_ listener: Listener) { core.add(listener) }
-    func adopt(_ limits: Limits, _ rules: [ListenerRules]) { core.state.adopt(limits, rules) }
+    func adopt(_ limits: Limits, _ rules: [ListenerRules]) {
+        core.state.adopt(limits, rules)
+        core.noteSubscriptions()
+    }
     func counters() -> Counters { core.counters }
     func waitingOutput() -> (packets: Int, bytes: Int) { core.waitingOutput }
     func shed(_ stage: Shedding) { core.shed(stage) }
@@ -44,6 +47,14 @@ actor Shard: LoopActor {
     nonisolated func publish(_ messages: [ApplicationMessage], qos: QoS, isRetained: Bool) {
         post { shard in
             for message in messages { shard.core.publish(message, qos: qos, isRetained: isRetained) }
+        }
+    }
+
+    /// Publishes log lines, and calls `done` when they are on their way.
+    nonisolated func publishLog(_ messages: [ApplicationMessage], _ done: @escaping @Sendable () -> Void) {
+        post { shard in
+            shard.core.publishLog(messages)
+            done()
         }
     }
 

@@ -81,7 +81,7 @@ extension ShardCore {
                 handleInput(number)
             }
         case .wouldBlock: if kept > 0 { table[number].input = Array(buffer[..<kept]) }
-        case .end: lose(number, "closed by the peer")
+        case .end: lose(number, "connection closed by client")
         case .failed(let error): lose(number, "\(error)")
         }
     }

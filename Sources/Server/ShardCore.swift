@@ -39,7 +39,8 @@ struct ShardCore: ~Copyable {
 
     var state: ShardState
     let loop: EventLoop
-    let log: Logger
+    let logs: Loggers
+    var log: Logger { logs.network }
     let backlogs: [Backlog]
     var outbox: Outbox
     var table = ConnectionTable()
@@ -61,18 +62,21 @@ struct ShardCore: ~Copyable {
     var now = Instant(milliseconds: 0)
     /// Turns one after the other whose batch of events had no room left.
     var fullBatches = 0
+    /// What is published now are log lines, which must not make more of them.
+    var isPublishingLog = false
     /// The log has said that there are no descriptors left.
     var isShortNamed = false
     var isStopping = false
     /// Output for one connection at which it is full: `Limits.outputBytes`, less while memory is short.
     var fullBytes = Limits.outputBytes
 
-    init(state: consuming ShardState, loop: EventLoop, backlogs: [Backlog], log: Logger) {
+    init(state: consuming ShardState, loop: EventLoop, backlogs: [Backlog], logs: Loggers) {
         outbox = Outbox(shards: state.shards)
         self.state = state
         self.loop = loop
         self.backlogs = backlogs
-        self.log = log
+        self.logs = logs
+        noteSubscriptions()
     }
 
     var counters: Counters { state.figures }

@@ -23,8 +23,6 @@ actor SystemTopics {
 
     private let shards: [Shard]
     private let directory: Lock<Directory>
-    /// `sys_interval`; nil: nothing is published.
-    private let interval: Duration?
     private let started = monotonicNanoseconds()
     private var published: [String: String] = [:]
     private var averages = Array(repeating: LoadAverages(), count: SystemTopics.loads.count)
@@ -32,11 +30,13 @@ actor SystemTopics {
     private var mostConnected = 0
     private var mostUsed = 0
     private var keptBytes = 0
+    /// `sys_interval`; nil publishes nothing.
+    private var interval: Duration? = .seconds(10)
+    private var waiting: Task<Void, Never>?
 
-    init(shards: [Shard], directory: Lock<Directory>, interval: Duration?) {
+    init(shards: [Shard], directory: Lock<Directory>) {
         self.shards = shards
         self.directory = directory
-        self.interval = interval
     }
 
     /// Publishes at once and then in intervals, until it is cancelled.
@@ -47,10 +47,24 @@ actor SystemTopics {
         } while await pause()
     }
 
+    /// From now on; what is there stays.
+    func setInterval(_ interval: Duration?) {
+        guard interval != self.interval else { return }
+        self.interval = interval
+        waiting?.cancel()
+    }
+
     private func pause() async -> Bool {
-        // Only a cancellation throws.
-        do { try await Task.sleep(for: interval ?? Self.upkeepInterval) } catch { return false }
-        return true
+        let wait = Task { [interval] in
+            do { try await Task.sleep(for: interval ?? Self.upkeepInterval) } catch {}  // Only a cancellation throws.
+        }
+        waiting = wait
+        await withTaskCancellationHandler {
+            await wait.value
+        } onCancel: {
+            wait.cancel()
+        }
+        return !Task.isCancelled
     }
 
     private func publish() async {

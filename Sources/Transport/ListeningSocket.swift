@@ -46,6 +46,11 @@ package final class ListeningSocket: Sendable {
         address = SocketAddress(bound)
     }
 
+    /// Whether what is accepted from now on has TCP_NODELAY; on a socket of another kind nothing happens.
+    package func setNoDelay(_ isOn: Bool) {
+        Stream.setOption(descriptor.rawValue, CInt(IPPROTO_TCP), TCP_NODELAY, to: isOn ? 1 : 0)
+    }
+
     /// Refuses whoever comes from now on. The corresponding C function is `shutdown`.
     package func stop() { shutdown(descriptor.rawValue, CInt(SHUT_RDWR)) }
 

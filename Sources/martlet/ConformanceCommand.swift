@@ -126,7 +126,7 @@ struct ConformanceCommand: AsyncParsableCommand {
         options.patience = .seconds(5 * patience)
         let connect = try connector()
         let interruption = Interruption()
-        StopSignals.watch { interruption.note() }
+        Signals(requests: []).whenAskedToStop { interruption.note() }
         write("seed \(options.seed), \(corpus.count) sequences to begin with", to: STDERR_FILENO)
         let fuzzer = Fuzzer(corpus: corpus, options: options, connect: connect)
         let (progress, finding) = fuzzer.run(

@@ -5,7 +5,7 @@ internal import Logging
 internal import Logs
 internal import Server
 
-/// `martlet serve [-c FILE] [-p PORT] [-v]`
+/// `martlet serve [-c FILE] [-p PORT] [-v] [-d]`
 struct Serve: AsyncParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Run the broker (the default).")
 
@@ -18,89 +18,132 @@ struct Serve: AsyncParsableCommand {
     @Flag(name: .shortAndLong, help: "Log everything, whatever log_type says.")
     var verbose = false
 
-    @Flag(name: .shortAndLong, help: .hidden)
+    @Flag(name: .shortAndLong, help: "Run in the background; returns once the broker listens.")
     var daemon = false
+
+    /// Set for the process in the background that `-d` starts.
+    @Option(name: .long, help: .hidden)
+    var toldThrough: Int32?
 
     func validate() throws {
         if port == 0 { throw ValidationError("-p takes a port from 1 to 65535") }
     }
 
     func run() async throws {
-        guard !daemon else { throw Failure(.failed, "-d is not supported, use a service manager") }
+        if daemon, toldThrough == nil { try Daemon.start() }
+        let signals = Signals()
         let configuration = try effectiveConfiguration()
-        let isPortIgnored = port != nil && !configuration.isLoopbackOnly
-        let writers = try Self.openLog(configuration)
-        defer { for writer in writers { writer.flush() } }
+        let (user, userWarning) = try self.user(configuration)
+        var destinations = LogDestinations(owner: user?.logOwner)
+        do throws(LogFileError) {
+            try destinations.adopt(configuration)
+        } catch {
+            throw Failure(.failed, error)
+        }
+        let log = Log(Log.Settings(configuration), destinations.writers)
+        LoggingSystem.bootstrap { MosquittoLogHandler(label: $0, log: log) }
+        defer { log.flush() }
 
         let logger = Logger(label: "martlet")
-        for warning in configuration.warnings {
-            let place = warning.line.map { "\(warning.file):\($0)" } ?? warning.file
-            logger.warning("configuration", metadata: ["at": "\(place)", "warning": "\(warning.reason)"])
+        Self.tell(of: configuration.warnings, logger)
+        if let userWarning { logger.warning("\(userWarning)") }
+        if port != nil, !configuration.isLoopbackOnly {
+            logger.warning("-p is ignored, the configuration has a listener")
         }
-        if isPortIgnored { logger.warning("-p is ignored, the configuration has a listener") }
+        for (variable, successor) in OldBackend.found(in: environment()) {
+            let fields: Logger.Metadata = ["variable": "\(variable)", "instead": "\(successor)"]
+            logger.warning("a variable of the old backend is set and has no effect", metadata: fields)
+        }
         do {
-            let server = try BrokerServer(configuration: configuration, logger: logger)
-            StopSignals.watch { server.stop() }
-            try await server.run()
+            try await serve(configuration, user, signals, log, destinations)
+        } catch let failure as Failure {
+            throw failure
         } catch {
             throw Failure(.failed, "\(error)")
         }
     }
 
-    /// The file, then the environment, then the flags: the later wins.
+    private func serve(
+        _ configuration: Configuration, _ user: ProcessUser?, _ signals: Signals, _ log: Log,
+        _ destinations: LogDestinations
+    ) async throws {
+        let logger = Logger(label: "martlet")
+        let server = try BrokerServer(configuration: configuration, logs: Loggers { Logger(label: $0) })
+        let pidFile = try configuration.pidFile.map { path throws(Failure) in try PidFile(path) }
+        defer { pidFile?.remove() }
+        try user?.become()
+        signals.whenAskedToStop(server.stop) {
+            logger.warning("the stop takes too long and is cut short")
+            pidFile?.remove()
+            log.flush()
+        }
+
+        let manager = ServiceManager(environment: environment())
+        let topics = destinations.topics
+        let isDaemon = toldThrough != nil
+        let reload = Reload(server: server, log: log, logger: logger, destinations: destinations, read: readAgain)
+        let requests = Task {
+            await signals.serve { request in
+                switch request {
+                case .reload:
+                    manager.tellReloading()
+                    await reload.perform()
+                    manager.tellReady("running")
+                case .save: logger.info("nothing to save: sessions and messages are kept in memory only")
+                case .summary:
+                    let figures = await server.summary()
+                    logger.info("summary", metadata: figures)
+                }
+            }
+        }
+        let watchdog = Task { await manager.watch { await server.answer() } }
+        defer {
+            requests.cancel()
+            watchdog.cancel()
+        }
+        try await server.run {
+            topics.connect { lines, done in
+                server.publishLog(lines.map { ($0.kind.topicLevel, $0.text) }, done)
+            }
+            if isDaemon { Daemon.tellReady() }
+            manager.tellReady("running")
+        } whenStopping: {
+            topics.connect(to: nil)
+            manager.tellStopping()
+        }
+    }
+
+    private static func tell(of warnings: [ConfigurationWarning], _ logger: Logger) {
+        for warning in warnings {
+            let place = warning.line.map { "\(warning.file):\($0)" } ?? warning.file
+            logger.warning("configuration", metadata: ["at": "\(place)", "warning": "\(warning.reason)"])
+        }
+    }
+
+    /// Without a file the process stays who it is, unless the environment names somebody.
+    private func user(_ configuration: Configuration) throws(Failure) -> (user: ProcessUser?, warning: String?) {
+        guard configFile != nil || configuration.user != Configuration.defaults().user else { return (nil, nil) }
+        return try ProcessUser.find(configuration.user)
+    }
+
+    // MARK: - The configuration
+
     private func effectiveConfiguration() throws(Failure) -> Configuration {
-        var configuration: Configuration
         do throws(ConfigurationError) {
-            configuration = try configFile.map(readConfiguration) ?? .defaults()
-            configuration = try configuration.applying(environment: environment())
+            return try readAgain()
         } catch {
             throw Failure(.badConfiguration, error)
         }
+    }
+
+    /// The file, then the environment, then the flags: the later wins.
+    private func readAgain() throws(ConfigurationError) -> Configuration {
+        var configuration = try configFile.map(readConfiguration) ?? .defaults()
+        configuration = try configuration.applying(environment: environment())
         if let port, configuration.isLoopbackOnly {
             configuration.listeners[0].port = port
         }
         if verbose { configuration.logTypes = Set(Configuration.LogType.allCases) }
         return configuration
-    }
-
-    /// From here on `Logger` writes where `log_dest` says.
-    private static func openLog(_ configuration: Configuration) throws(Failure) -> [LogWriter] {
-        var writers: [LogWriter] = []
-        for destination in configuration.logDestinations {
-            do throws(LogFileError) {
-                switch destination {
-                case .standardOutput: writers.append(LogWriter(descriptor: STDOUT_FILENO))
-                case .standardError: writers.append(LogWriter(descriptor: STDERR_FILENO))
-                case .file(let path): writers.append(try LogWriter(appendingTo: path))
-                case .syslog, .topic: preconditionFailure("parse refuses what is not built")
-                }
-            } catch {
-                throw Failure(.failed, error)
-            }
-        }
-        let filter = MosquittoLogHandler.Filter(configuration.logTypes)
-        LoggingSystem.bootstrap { [writers] label in
-            MosquittoLogHandler(label: label, writers: writers, filter: filter)
-        }
-        return writers
-    }
-}
-
-extension MosquittoLogHandler.Filter {
-    /// Mosquitto's types are our levels, except three that are loggers of their own, whose label is the type.
-    fileprivate init(_ types: Set<Configuration.LogType>) {
-        self.init(levels: [])
-        for type in Configuration.LogType.allCases {
-            let isWanted = types.contains(type)
-            switch type {
-            case .error: if isWanted { levels.formUnion([.error, .critical]) }
-            case .warning: if isWanted { levels.insert(.warning) }
-            case .notice: if isWanted { levels.insert(.notice) }
-            case .information: if isWanted { levels.insert(.info) }
-            case .debug: if isWanted { levels.formUnion([.debug, .trace]) }
-            case .subscribe, .unsubscribe, .websockets:
-                if isWanted { openLabels.insert(type.rawValue) } else { silentLabels.insert(type.rawValue) }
-            }
-        }
     }
 }

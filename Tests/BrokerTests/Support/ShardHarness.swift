@@ -192,7 +192,7 @@ final class ShardHarness {
         for event in shard.outbox.events {
             switch event {
             case .closed(let number, _, let reason): closed[number]?.closeReason = reason
-            case .connected(let number, let client, _, _, _): shard.connections[Int(number)]?.client = client
+            case .connected(let number, let client, _, _, _, _, _): shard.connections[Int(number)]?.client = client
             default: break
             }
         }
