@@ -44,10 +44,10 @@ extension ShardCore {
         case .queueFull(let client):
             log.warning("queue full, messages are dropped", metadata: ["client": "\(client)"])
         case .takeoverFight(let number, let incumbent, let client):
-            log.warning(
-                "clients fight over an identifier, newcomers wait from now on",
-                metadata: ["client": "\(client)", "peer": "\(peer(number))", "incumbent": "\(peer(incumbent))"]
-            )
+            var fields = peerFields(number)
+            fields["client"] = "\(client)"
+            fields["incumbent"] = "\(table[incumbent].stream.map { "\($0.peer)" } ?? "")"
+            log.warning("clients fight over an identifier, newcomers wait from now on", metadata: fields)
         case .takeoverFightOver(let client, let takeovers):
             log.notice(
                 "clients fight no longer over an identifier",
