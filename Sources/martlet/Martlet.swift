@@ -2,8 +2,20 @@ internal import ArgumentParser
 internal import Glibc
 internal import Server
 
+/// The process. Its first thread only waits: left to Swift's asynchronous `main` it would end in `dispatch_main`, asleep
+/// and half gone, and stay root when all others become another user (glibc passes over a thread that is exiting).
+@main enum Process {
+    static func main() {
+        Task.detached {
+            await Martlet.main()
+            exit(0)
+        }
+        while true { pause() }
+    }
+}
+
 /// The command line.
-@main struct Martlet: AsyncParsableCommand {
+struct Martlet: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "martlet",
         abstract: "An MQTT 3.1.1 broker.",
