@@ -26,6 +26,8 @@ package struct Limits: Sendable {
     package var sessions = 0
     /// Milliseconds for which a session is kept while its client is away (`persistent_client_expiration`). 0: for ever.
     package var sessionExpiry: Int64 = 0
+    /// Connections at once over all listeners (`global_max_connections`). 0: no limit.
+    package var connections = 0
     /// From the connection to the end of its CONNECT, milliseconds (`connect_timeout`).
     package var connectTimeout: Int64 = 10_000
     /// Bytes posted to one shard that it has not handled yet. Past it QoS 0 is dropped, QoS 1 and 2 stop their publisher.

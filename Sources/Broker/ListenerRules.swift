@@ -21,6 +21,8 @@ package struct ListenerRules: Sendable, Equatable {
     package var automaticPrefix = Array("auto-".utf8)
     /// The user name takes the place of the Client Identifier (`use_username_as_clientid`).
     package var usesUserNameAsClientIdentifier = false
+    /// Connections at once, from being accepted to being closed (`max_connections`). 0: no limit.
+    package var connections = 0
 
     package init() {}
 

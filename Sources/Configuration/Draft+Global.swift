@@ -2,9 +2,7 @@ extension Draft {
     /// The keys that are about the whole broker, and those that make listeners.
     mutating func assignGlobal(_ key: Configuration.Key, _ value: Value, isFirst: Bool) throws(Problem) {
         switch key {
-        case .listener:
-            listener = try place(value)
-            unbuilt = listener.unbuiltPlace
+        case .listener: listener = try place(value)
         case .port: listener.port = UInt16(try value.number(in: 1...65535))
         case .bindAddress: listener.address = value.text
         case .includeDir: preconditionFailure("include_dir is read where the files are")

@@ -21,6 +21,8 @@ extension Configuration.Key {
         case .queueQoS0Messages, .messageSizeLimit, .maxPacketSize: .honoured
         case .setTCPNoDelay, .shards, .user, .pidFile, .connectionMessages: .honoured
         case .logDest, .logType, .logTimestamp, .logTimestampFormat, .logFacility, .logFormat: .honoured
+        case .bindInterface, .socketDomain, .maxConnections, .globalMaxConnections: .honoured
+        case .enableProxyProtocol, .proxyProtocolRequireTLS: .honoured
         case .mountPoint, .globalMaxClients, .acceptProtocolVersions, .perListenerSettings: .honoured
         case .listenerAllowAnonymous, .clientIDPrefixes, .useUserNameAsClientID: .honoured
         case .allowZeroLengthClientID, .autoIDPrefix, .listenerAutoIDPrefix: .honoured
@@ -28,9 +30,7 @@ extension Configuration.Key {
         case .upgradeOutgoingQoS, .allowDuplicateMessages, .connectTimeout: .honoured
         case .sysInterval, .memoryLimit, .publishRate, .publishBandwidth: .honoured
 
-        case .protocol, .bindInterface, .socketDomain, .maxConnections: .notBuilt
-        case .globalMaxConnections: .notBuilt
-        case .enableProxyProtocol, .proxyProtocolRequireTLS, .webSocketsOrigin: .notBuilt
+        case .protocol, .webSocketsOrigin: .notBuilt
         case .passwordFile, .aclFile, .checkRetainSource: .notBuilt
         case .certFile, .keyFile, .caFile, .caPath, .crlFile, .requireCertificate: .notBuilt
         case .useIdentityAsUserName, .useSubjectAsUserName, .disableClientCertDateChecks: .notBuilt
@@ -64,9 +64,4 @@ extension Configuration.Key {
         default: false
         }
     }
-}
-
-extension Configuration.Listener {
-    /// Nil, or the name of what this version lacks for the place itself.
-    var unbuiltPlace: String? { socketPath == nil ? nil : "'listener 0', a unix socket," }
 }

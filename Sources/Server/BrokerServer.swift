@@ -62,30 +62,6 @@ package final class BrokerServer: Sendable {
         memory = MemoryWatch(shards: shards, log: logs.process)
     }
 
-    private static func bind(_ configuration: Configuration) throws -> [Listener] {
-        var listeners: [Listener] = []
-        for (number, wanted) in configuration.listeners.enumerated() {
-            // By number: "localhost" is not everywhere both.
-            let names = configuration.isLoopbackOnly ? ["127.0.0.1", "::1"] : [wanted.address]
-            var failure: ListenError?
-            var bound = 0
-            for address in try names.flatMap({ try SocketAddress.resolve($0, port: wanted.port) }) {
-                do throws(SystemError) {
-                    let socket = try ListeningSocket(address, noDelay: configuration.setsTCPNoDelay)
-                    listeners.append(Listener(socket: socket, number: ListenerNumber(number)))
-                    bound += 1
-                } catch {
-                    // A machine without IPv6 still knows its addresses; an address in use is an error always.
-                    if error.isMissingAddress { continue }
-                    failure = ListenError(address: "\(address)", reason: error)
-                }
-            }
-            if let failure { throw failure }
-            if bound == 0 { throw ListenError(address: "\(wanted.address ?? "*"):\(wanted.port)", reason: nil) }
-        }
-        return listeners
-    }
-
     /// Serves until `stop`, then ends all connections, publishes their wills, and returns. Calls `whenListening` once
     /// all listeners accept, and `whenStopping` when it begins to end.
     package func run(
@@ -177,12 +153,4 @@ package final class BrokerServer: Sendable {
 
     /// Asks `run` to end. From any thread, any number of times, also before `run`.
     package func stop() { stopRequest.yield() }
-}
-
-/// An address that can't be listened on.
-struct ListenError: Error, CustomStringConvertible {
-    let address: String
-    let reason: SystemError?
-
-    var description: String { "can't listen on \(address): \(reason.map { "\($0)" } ?? "no such address here")" }
 }

@@ -22,6 +22,8 @@ struct ConnectionTable {
         /// What it waits for before it is read again.
         var waits: Waits = []
         var listener: ListenerNumber = 0
+        /// A proxy has to say first for whom it speaks.
+        var awaitedHeader: AwaitedHeader?
     }
 
     /// Why a connection is not read, although its output has room.
@@ -76,12 +78,6 @@ struct ConnectionTable {
         else { return nil }
         return number
     }
-}
-
-/// Where connections come from: one socket of a listener, which may have several.
-struct Listener: Sendable {
-    let socket: ListeningSocket
-    let number: ListenerNumber
 }
 
 /// A connection on its way to the shard where its session lives.

@@ -16,6 +16,7 @@ extension ListenerRules {
         allowsEmptyClientIdentifier = access.allowsEmptyClientIdentifier ?? true
         automaticPrefix = Array((access.automaticPrefix ?? "").utf8)
         usesUserNameAsClientIdentifier = listener.usesUserNameAsClientIdentifier
+        connections = listener.maxConnections ?? 0
     }
 }
 
@@ -36,6 +37,7 @@ extension Limits {
         publishRate = configuration.publishRate ?? 0
         publishBandwidth = configuration.publishBandwidth ?? 0
         sessions = configuration.globalMaxClients ?? 0
+        connections = configuration.globalMaxConnections ?? 0
         sessionExpiry = configuration.sessionExpiry?.milliseconds ?? 0
         connectTimeout = configuration.connectTimeout.milliseconds
     }

@@ -22,17 +22,28 @@ extension ShardCore {
 
     mutating func accept(from index: Int) {
         guard !isStopping else { return }
-        for _ in 0..<Self.acceptsPerTurn {
-            switch listeners[index].socket.accept() {
+        let listener = listeners[index]
+        let most = state.rules[Int(listener.number)].connections
+        for _ in 0..<max(Self.acceptsPerTurn / listeners.count, Self.fewestAccepts) {
+            switch listener.socket.accept(atMost: most, ofAll: state.limits.connections) {
             case .stream where state.shedding >= .readers: state.countConnectionRefusedForMemory()  // Closed at once.
             case .stream(let stream):
-                open(stream, listener: listeners[index].number)
+                open(stream, listener: listener.number, awaiting: listener.awaitedHeader)
+            case .refused(let isListenerFull):
+                state.countRefusedConnection()
+                log.warning(
+                    "connection refused, as many as allowed are open",
+                    metadata: [
+                        "listener": "\(listener.socket.address)",
+                        "limit": "\(isListenerFull ? "max_connections" : "global_max_connections")",
+                    ]
+                )
             case .nobody:
                 isShortNamed = false
                 return
             case .gone: continue
             case .exhausted(let error):
-                loop.unwatch(listeners[index].socket.rawDescriptor)
+                loop.unwatch(listener.socket.rawDescriptor)
                 return pause(index, because: error)
             }
         }
@@ -57,8 +68,11 @@ extension ShardCore {
     }
 
     @discardableResult
-    mutating func open(_ stream: Stream, listener: ListenerNumber, isPlaced: Bool = false) -> ConnectionNumber? {
+    mutating func open(
+        _ stream: Stream, listener: ListenerNumber, awaiting header: AwaitedHeader? = nil, isPlaced: Bool = false
+    ) -> ConnectionNumber? {
         let number = table.add(stream, listener: listener)
+        table[number].awaitedHeader = header
         do {
             try loop.watch(stream.rawDescriptor, as: table.token(of: number), for: EPOLLIN.rawValue)
         } catch {
@@ -79,5 +93,33 @@ extension ShardCore {
         else { return }
         table[number].input = connection.unread
         resume(number)
+    }
+}
+
+// MARK: - Behind a proxy
+
+/// What a connection has to begin with where clients come through a proxy.
+struct AwaitedHeader: Sendable {
+    let version: ProxyHeader.Version
+    /// The client has to have come over TLS.
+    let needsTLS: Bool
+}
+
+extension ShardCore {
+    /// The header that a proxy sends first, or nil while more of it has to come. Who can't send one may not name a client,
+    /// and who names none in a way that we understand may not go on either.
+    static func proxyHeader(
+        _ bytes: Span<UInt8>, _ awaited: AwaitedHeader
+    ) throws(CloseReason) -> ProxyHeader? {
+        let header: ProxyHeader?
+        do throws(MalformedProxyHeader) {
+            header = try ProxyHeader(bytes, awaited.version)
+        } catch {
+            throw .protocolViolation("PROXY header: \(error)")
+        }
+        if awaited.needsTLS, let header, header.tls?.isUsed != true {
+            throw .protocolViolation("PROXY header: the client has not come over TLS")
+        }
+        return header
     }
 }

@@ -104,6 +104,12 @@ extension ShardCore {
         var offset = 0
         outbox.hold = .nothing  // What a will or the server itself has met is nobody's fault here.
         do throws(CloseReason) {
+            if let awaited = table[number].awaitedHeader {
+                guard let header = try Self.proxyHeader(bytes, awaited) else { return 0 }
+                offset = header.length
+                table[number].awaitedHeader = nil
+                if let client = header.client { table[number].stream?.speaks(for: client) }
+            }
             while isRead(number), let header = try Self.header(bytes, at: offset) {
                 let start = offset + header.length
                 guard bytes.count - start >= header.remainingLength else {

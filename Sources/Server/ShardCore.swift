@@ -28,8 +28,10 @@ struct ShardCore: ~Copyable {
     static let flushBytes = 64 << 10
     /// Bytes for all connections together after which a turn writes what it has, lest a fan-out fill the memory.
     static let turnBytes = 8 << 20
-    /// Connections accepted in one turn, so that a storm of them doesn't hold up those who are connected.
+    /// Connections accepted in one turn, so that a storm of them doesn't hold up those who are connected. All sockets
+    /// share them, so that a storm on one doesn't hold up the others; each has a few at least.
     static let acceptsPerTurn = 32
+    static let fewestAccepts = 4
     /// Mail is posted at the end of a turn, or when this much has come together.
     static let mailBytes = 1 << 20
     /// Effects are done when this many have come together, or this many bytes of messages.

@@ -31,6 +31,9 @@ package struct SystemError: Error, Equatable, CustomStringConvertible {
     /// Whether an address can't be used because this machine doesn't have it, or not its family.
     package var isMissingAddress: Bool { code == EADDRNOTAVAIL || code == EAFNOSUPPORT }
 
+    /// Whether a socket can't be tied to a network interface because only root may do that here.
+    package var isForbiddenInterface: Bool { code == EPERM && function == "SO_BINDTODEVICE" }
+
     package var description: String { "\(function): \(unsafe String(cString: strerror(code)))" }
 }
 
@@ -43,3 +46,14 @@ package func raiseOpenFileLimit() -> UInt64 {
     guard unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return 0 }
     return UInt64(limit.rlim_cur)
 }
+
+/// The first descriptor that no connection may have. Descriptors are given out lowest first, so from here on they are
+/// left for the log, a reload and whatever else opens a file. The corresponding C function is `getrlimit`.
+func connectionDescriptorBound() -> CInt {
+    var limit = rlimit()
+    guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return .max }
+    let most = CInt(clamping: limit.rlim_cur)
+    return max(most - reservedDescriptors, most / 2)
+}
+
+private let reservedDescriptors: CInt = 16

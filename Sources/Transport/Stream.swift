@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import Synchronization
 
 /// One peer's ordered bytes, both ways, never blocking. Plain TCP today; TLS goes between these calls and the
 /// descriptor, which is why nobody else calls `recv` or `send`.
@@ -21,12 +22,21 @@ package final class Stream: Sendable {
     }
 
     private let descriptor: Descriptor
-    package let peer: SocketAddress
+    private let seat: ConnectionCount.Seat
+    // In place, where `Lock` would be one more object for each connection. One shard at a time uses it, so nobody waits.
+    private let client: Mutex<SocketAddress>
 
-    init(_ descriptor: consuming Descriptor, peer: SocketAddress) {
+    init(_ descriptor: consuming Descriptor, peer: SocketAddress, seat: consuming ConnectionCount.Seat) {
         self.descriptor = descriptor
-        self.peer = peer
+        self.seat = seat
+        client = Mutex(peer)
     }
+
+    /// Who is at the other end: the address that connected, until a proxy has named the one it speaks for.
+    package var peer: SocketAddress { client.withLock { $0 } }
+
+    /// The peer is a proxy, and this is the address of its client.
+    package func speaks(for address: SocketAddress) { client.withLock { $0 = address } }
 
     package var rawDescriptor: CInt { descriptor.rawValue }
 
