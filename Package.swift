@@ -43,9 +43,11 @@ let package = Package(
             ],
             swiftSettings: settings
         ),
+        // Repeatable numbers, for tests and fuzzing.
+        .target(name: "Seeded", swiftSettings: settings),
         .target(name: "ConformanceCases"),
         .target(
-            name: "Conformance", dependencies: ["CLinux", "ConformanceCases", "Locks", "Transport"],
+            name: "Conformance", dependencies: ["CLinux", "ConformanceCases", "Locks", "Seeded", "Transport"],
             swiftSettings: settings),
         .executableTarget(
             name: "martlet",
@@ -56,15 +58,17 @@ let package = Package(
             ],
             swiftSettings: settings
         ),
-        .testTarget(name: "MQTTTests", dependencies: ["MQTT"], swiftSettings: testSettings),
+        .testTarget(name: "MQTTTests", dependencies: ["MQTT", "Seeded"], swiftSettings: testSettings),
         // What a broker must do, and random programs to ask it: for two of the suites.
-        .target(name: "ReferenceModel", path: "Tests/ReferenceModel", swiftSettings: testSettings),
+        .target(
+            name: "ReferenceModel", dependencies: ["Seeded"], path: "Tests/ReferenceModel",
+            swiftSettings: testSettings),
         .testTarget(
-            name: "BrokerTests", dependencies: ["Broker", "Conformance", "Locks", "MQTT", "ReferenceModel"],
+            name: "BrokerTests", dependencies: ["Broker", "Conformance", "Locks", "MQTT", "ReferenceModel", "Seeded"],
             swiftSettings: testSettings),
         .testTarget(name: "ConformanceTests", dependencies: ["Conformance"], swiftSettings: testSettings),
         .testTarget(
-            name: "ConfigurationTests", dependencies: ["Configuration"], exclude: ["Samples"],
+            name: "ConfigurationTests", dependencies: ["Configuration", "Seeded"], exclude: ["Samples"],
             swiftSettings: testSettings),
         .testTarget(
             name: "LogsTests", dependencies: ["Logs", "Transport", .product(name: "Logging", package: "swift-log")],

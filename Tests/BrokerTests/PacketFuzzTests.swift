@@ -1,5 +1,6 @@
 import Conformance
 import MQTT
+import Seeded
 import Testing
 
 @testable import Broker

@@ -1,5 +1,6 @@
 import Locks
 import MQTT
+import Seeded
 import Testing
 
 @testable import Broker

@@ -1,4 +1,5 @@
 import Configuration
+import Seeded
 import Testing
 
 @Suite struct `The parser of configurations` {
@@ -20,7 +21,7 @@ import Testing
 
     @Test func `never traps, and every error has a line inside the file`() {
         let seed: UInt64 = 0x6D61_7274_6C65_7431
-        var random = SplitMix(state: seed)
+        var random = SeededGenerator(seed: seed)
         var refused = 0
         for iteration in 0..<10_000 {
             var bytes = Self.corpus.randomElement(using: &random) ?? []
@@ -67,10 +68,10 @@ import Testing
         bytes: { (_) throws(ConfigurationError) -> [UInt8] in Array("listener 1999\nmax_qos 1\n".utf8) })
 
     /// One small change: a byte replaced, added or taken, a piece of another file, a line doubled, the end cut off.
-    private static func mutate(_ bytes: inout [UInt8], using random: inout SplitMix) {
+    private static func mutate(_ bytes: inout [UInt8], using random: inout SeededGenerator) {
         let place = Int.random(in: 0...bytes.count, using: &random)
         let telling = Array("\0\t\n\r #-+09aef".utf8) + [0x7F, 0x80, 0xC3, 0xFF]
-        let byte = Bool.random(using: &random) ? telling.randomElement(using: &random) ?? 0 : random.byte()
+        let byte = Bool.random(using: &random) ? telling.randomElement(using: &random) ?? 0 : UInt8(random.below(256))
         switch Int.random(in: 0..<6, using: &random) {
         case 0 where place < bytes.count: bytes[place] = byte
         case 1 where place < bytes.count: bytes.remove(at: place)
@@ -84,19 +85,5 @@ import Testing
         case 4: bytes.removeLast(bytes.count - place)
         default: bytes.insert(byte, at: place)
         }
-    }
-
-    /// A generator whose seed reproduces a run; the standard library has none.
-    private struct SplitMix: RandomNumberGenerator {
-        var state: UInt64
-
-        mutating func next() -> UInt64 {
-            state &+= 0x9E37_79B9_7F4A_7C15
-            var mixed = (state ^ (state >> 30)) &* 0xBF58_476D_1CE4_E5B9
-            mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-            return mixed ^ (mixed >> 31)
-        }
-
-        mutating func byte() -> UInt8 { UInt8(truncatingIfNeeded: next()) }
     }
 }

@@ -1,4 +1,5 @@
 import MQTT
+import Seeded
 import Testing
 
 /// Mutated packets of `CodecTable`. Goal: whatever bytes come, decoding ends with a value, an error or the wish for

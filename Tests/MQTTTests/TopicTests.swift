@@ -1,4 +1,5 @@
 import MQTT
+import Seeded
 import Testing
 
 /// Validation works on bytes; here it is compared with rules that take the text apart with `String`, on random text of

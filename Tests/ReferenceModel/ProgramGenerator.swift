@@ -1,3 +1,5 @@
+import Seeded
+
 /// Makes programs from seeds: few identifiers, topics and filters, small windows, so that what is interesting is common.
 package struct ProgramGenerator {
     /// What a driver can do.
@@ -21,7 +23,7 @@ package struct ProgramGenerator {
     ]
 
     private let abilities: Abilities
-    private var random: Random
+    private var random: SeededGenerator
     private var latestPayload = 0
     /// A guess at who is connected, under which identifier.
     private var names: [String?] = Array(repeating: nil, count: ClientProgram.clients)
@@ -33,7 +35,7 @@ package struct ProgramGenerator {
 
     private init(seed: UInt64, _ abilities: Abilities) {
         self.abilities = abilities
-        random = Random(seed: seed)
+        random = SeededGenerator(seed: seed)
     }
 
     private mutating func program(_ seed: UInt64) -> ClientProgram {

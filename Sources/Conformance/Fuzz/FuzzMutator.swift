@@ -1,25 +1,4 @@
-/// SplitMix64: the same seed gives the same numbers, on every machine.
-package struct FuzzGenerator: Sendable {
-    private var state: UInt64
-
-    package init(seed: UInt64) { state = seed }
-
-    package mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ mixed >> 30) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ mixed >> 27) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ mixed >> 31
-    }
-
-    /// A number from 0 up to `bound`, which is not 0.
-    package mutating func below(_ bound: Int) -> Int { Int(next() % UInt64(bound)) }
-
-    /// True `times` times out of a hundred.
-    package mutating func happens(_ times: Int) -> Bool { below(100) < times }
-
-    package mutating func element<Element>(of array: [Element]) -> Element { array[below(array.count)] }
-}
+package import Seeded
 
 /// Makes new sequences from those of the corpus. The seed and the number of a round decide all of it, so that any round
 /// can be had again without those before it.
@@ -39,16 +18,16 @@ package struct FuzzMutator: Sendable {
     }
 
     /// For whatever else is left to chance in that round.
-    package func generator(_ round: Int) -> FuzzGenerator {
-        var generator = FuzzGenerator(seed: seed)
-        return FuzzGenerator(seed: generator.next() ^ UInt64(truncatingIfNeeded: round) &* 0xD6E8_FEB8_6659_FD93)
+    package func generator(_ round: Int) -> SeededGenerator {
+        var generator = SeededGenerator(seed: seed)
+        return SeededGenerator(seed: generator.next() ^ UInt64(truncatingIfNeeded: round) &* 0xD6E8_FEB8_6659_FD93)
     }
 }
 
 /// A sequence that is being mutated.
 private struct Draft {
     private let corpus: [FuzzSequence]
-    private var generator: FuzzGenerator
+    private var generator: SeededGenerator
     private var steps: [FuzzSequence.Step] = []
 
     private static let bytes: [UInt8] = [
@@ -64,7 +43,7 @@ private struct Draft {
         "$share/h/fuzz/+",
     ].map { Array($0.utf8) }
 
-    init(corpus: [FuzzSequence], generator: FuzzGenerator) {
+    init(corpus: [FuzzSequence], generator: SeededGenerator) {
         self.corpus = corpus
         self.generator = generator
     }
@@ -234,7 +213,7 @@ private struct Draft {
 
     // MARK: What interacts
 
-    private mutating func unify(_ change: (Frame, inout FuzzGenerator) -> Frame?) {
+    private mutating func unify(_ change: (Frame, inout SeededGenerator) -> Frame?) {
         for place in steps.indices {
             guard case .send(let bytes) = steps[place].action else { continue }
             let pieces = FuzzSequence.pieces(of: bytes).map { piece in
@@ -248,7 +227,7 @@ private struct Draft {
     }
 
     /// One of few Client Identifiers, topics or filters.
-    private static func unifyNames(_ frame: Frame, _ generator: inout FuzzGenerator) -> Frame? {
+    private static func unifyNames(_ frame: Frame, _ generator: inout SeededGenerator) -> Frame? {
         guard frame.body.count >= 2 else { return nil }
         switch frame.kind {
         case .connect:
@@ -259,7 +238,7 @@ private struct Draft {
         }
     }
 
-    private static func unifyIdentifier(_ frame: Frame, _ generator: inout FuzzGenerator) -> Frame? {
+    private static func unifyIdentifier(_ frame: Frame, _ generator: inout SeededGenerator) -> Frame? {
         guard frame.body.count >= 2 else { return nil }
         var place = 0
         switch frame.kind {

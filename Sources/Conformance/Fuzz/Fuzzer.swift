@@ -1,3 +1,5 @@
+internal import Seeded
+
 /// Sends mutated sequences to a broker and watches that it lives and says only what a broker may say.
 ///
 /// Each round is one sequence on up to four connections, of which each has a witness; then a canary must be served. The

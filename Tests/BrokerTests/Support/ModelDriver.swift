@@ -1,5 +1,6 @@
 import MQTT
 import ReferenceModel
+import Seeded
 
 @testable import Broker
 
@@ -9,13 +10,13 @@ final class ModelDriver: BrokerDriver {
     let mayLoseTheLast = false
 
     private let program: ClientProgram
-    private var random: Random
+    private var random: SeededGenerator
     private var broker: ShardHarness
     private var connections: [TestConnection?]
 
     init(_ program: ClientProgram) {
         self.program = program
-        random = Random(seed: program.seed)
+        random = SeededGenerator(seed: program.seed)
         broker = Self.broker(program, seed: program.seed)
         connections = Array(repeating: nil, count: ClientProgram.clients)
     }

@@ -1,4 +1,5 @@
 import MQTT
+import Seeded
 
 /// What a directory promises, written so that it can be read: lists, and topics taken apart as text.
 struct NaiveDirectory {

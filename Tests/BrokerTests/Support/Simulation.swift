@@ -1,4 +1,5 @@
 import MQTT
+import Seeded
 
 @testable import Broker
 

@@ -1,5 +1,6 @@
-/// SplitMix64: the same seed gives the same program, on every machine.
-package struct Random: Sendable {
+/// SplitMix64: the same seed gives the same numbers, on every machine. For tests and fuzzing, where a run must be
+/// repeatable; not for secrets.
+package struct SeededGenerator: RandomNumberGenerator, Sendable {
     private var state: UInt64
 
     package init(seed: UInt64) { state = seed }
