@@ -61,7 +61,7 @@ let package = Package(
         .testTarget(name: "MQTTTests", dependencies: ["MQTT", "Seeded"], swiftSettings: testSettings),
         // What a broker must do, and random programs to ask it: for two of the suites.
         .target(
-            name: "ReferenceModel", dependencies: ["Seeded"], path: "Tests/ReferenceModel",
+            name: "ReferenceModel", dependencies: ["Conformance", "Seeded"], path: "Tests/ReferenceModel",
             swiftSettings: testSettings),
         .testTarget(
             name: "BrokerTests", dependencies: ["Broker", "Conformance", "Locks", "MQTT", "ReferenceModel", "Seeded"],

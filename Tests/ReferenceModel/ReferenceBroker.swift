@@ -1,3 +1,5 @@
+import Conformance
+
 /// An MQTT broker as one value: no shards, no network, no clock, nothing clever. It says what each client must see.
 ///
 /// Clients are numbered; what the client `n` sees is appended to `output[n]`. Where the broker is free to choose, the
@@ -67,7 +69,7 @@ package struct ReferenceBroker: Hashable, Sendable {
 
     struct Subscribed: Hashable, Sendable {
         var subscription: Subscription
-        let levels: [Substring]
+        let levels: [[UInt8]]
     }
 
     struct Outgoing: Hashable, Sendable {
@@ -261,13 +263,16 @@ package struct ReferenceBroker: Hashable, Sendable {
         }
     }
 
+    /// First levels of topics that are the server's own.
+    private static let ownLevels = ["$SYS", "$CONTROL"].map { Array($0.utf8) }
+
     /// One copy for each session with a matching subscription, at the highest QoS that it was granted.
     private mutating func route(_ publish: Publish, origin: Int, from publisher: String?) {
-        let levels = publish.topic.split(separator: "/", omittingEmptySubsequences: false)
-        if levels[0] == "$SYS" || levels[0] == "$CONTROL" { return }  // The server's own: acknowledged and dropped.
+        let levels = TopicText.levels(publish.topic.utf8)
+        if Self.ownLevels.contains(levels[0]) { return }  // Acknowledged and dropped.
         if publish.isRetained { store(publish) }
         for index in sessions.indices {
-            let granted = sessions[index].subscriptions.filter { Self.matches($0.levels, levels) }
+            let granted = sessions[index].subscriptions.filter { TopicText.matches($0.levels, levels) }
             guard let maximum = granted.map(\.subscription.maximumQoS).max() else { continue }
             // DUP and RETAIN of the publisher go no further [MQTT-3.3.1-3] [MQTT-3.3.1-9].
             let copy = Publish(topic: publish.topic, payload: publish.payload, qos: min(publish.qos, maximum))
@@ -293,15 +298,6 @@ package struct ReferenceBroker: Hashable, Sendable {
         guard !publish.payload.isEmpty else { return }  // [MQTT-3.3.1-10] [MQTT-3.3.1-11]
         let kept = Publish(topic: publish.topic, payload: publish.payload, qos: publish.qos, isRetained: true)
         retained.insert(kept, at: retained.firstIndex { $0.topic > publish.topic } ?? retained.count)
-    }
-
-    package static func matches(_ filter: [Substring], _ topic: [Substring]) -> Bool {
-        if topic[0].first == "$", filter[0] == "+" || filter[0] == "#" { return false }  // [MQTT-4.7.2-1]
-        for (depth, level) in filter.enumerated() {
-            if level == "#" { return true }
-            guard depth < topic.count, level == "+" || level == topic[depth] else { return false }
-        }
-        return filter.count == topic.count
     }
 
     // MARK: To subscribers
@@ -335,11 +331,11 @@ package struct ReferenceBroker: Hashable, Sendable {
     }
 
     private mutating func subscribe(_ subscription: Subscription, _ session: Int) {  // [MQTT-3.8.4-3]
-        let levels = subscription.filter.split(separator: "/", omittingEmptySubsequences: false)
+        let levels = TopicText.levels(subscription.filter.utf8)
         sessions[session].subscriptions.removeAll { $0.subscription.filter == subscription.filter }
         sessions[session].subscriptions.append(Subscribed(subscription: subscription, levels: levels))
         let topics = retained.map(\.topic).filter {
-            Self.matches(levels, $0.split(separator: "/", omittingEmptySubsequences: false))
+            TopicText.matches(levels, TopicText.levels($0.utf8))
         }
         if !topics.isEmpty { sessions[session].unread.append(Unread(subscription: subscription, topics: topics)) }
     }

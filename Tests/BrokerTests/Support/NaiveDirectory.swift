@@ -1,3 +1,4 @@
+import Conformance
 import MQTT
 import Seeded
 
@@ -16,7 +17,7 @@ struct NaiveDirectory {
             self.client = client
             self.filter = filter
             self.qos = qos
-            let levels = NaiveDirectory.levels(filter)
+            let levels = TopicText.levels(filter.utf8)
             let isShared = levels.count > 2 && levels[0] == Array("$share".utf8)
             group = isShared ? filter : nil
             self.levels = isShared ? Array(levels[2...]) : levels
@@ -50,7 +51,7 @@ struct NaiveDirectory {
     }
 
     mutating func retain(_ topic: String, _ payload: String, _ qos: QoS) {
-        let retained = Retained(topic: topic, levels: Self.levels(topic), payload: payload, qos: qos)
+        let retained = Retained(topic: topic, levels: TopicText.levels(topic.utf8), payload: payload, qos: qos)
         retainedByTopic[Array(topic.utf8)] = payload.isEmpty ? nil : retained
     }
 
@@ -61,16 +62,16 @@ struct NaiveDirectory {
 
     /// What is retained for a filter without `$share`, in no order.
     func retained(for filter: String) -> [Retained] {
-        let filter = Self.levels(filter)
-        return retainedByTopic.values.filter { Self.matches(filter, $0.levels) }
+        let filter = TopicText.levels(filter.utf8)
+        return retainedByTopic.values.filter { TopicText.matches(filter, $0.levels) }
     }
 
     /// Each client that gets a message by its ordinary subscriptions, at its highest QoS.
     func receivers(of topic: String) -> [String: QoS] {
         var receivers: [String: QoS] = [:]
-        let topic = Self.levels(topic)
+        let topic = TopicText.levels(topic.utf8)
         for subscription in subscriptions
-        where subscription.group == nil && Self.matches(subscription.levels, topic) {
+        where subscription.group == nil && TopicText.matches(subscription.levels, topic) {
             receivers[subscription.client] = max(receivers[subscription.client] ?? .atMostOnce, subscription.qos)
         }
         return receivers
@@ -79,9 +80,9 @@ struct NaiveDirectory {
     /// For each group that gets a message its members, of whom one is to be chosen: those connected, if any is.
     func groups(of topic: String) -> [String: [Subscription]] {
         var groups: [String: [Subscription]] = [:]
-        let topic = Self.levels(topic)
+        let topic = TopicText.levels(topic.utf8)
         for subscription in subscriptions {
-            guard let group = subscription.group, Self.matches(subscription.levels, topic) else { continue }
+            guard let group = subscription.group, TopicText.matches(subscription.levels, topic) else { continue }
             groups[group, default: []].append(subscription)
         }
         return groups.mapValues { members in
@@ -90,24 +91,7 @@ struct NaiveDirectory {
         }
     }
 
-    static func matches(_ filter: String, _ topic: String) -> Bool { matches(levels(filter), levels(topic)) }
-
-    /// Section 4.7 as it reads, over levels.
-    private static func matches(_ filter: [[UInt8]], _ topic: [[UInt8]]) -> Bool {
-        let (hash, plus) = (Array("#".utf8), Array("+".utf8))
-        if topic[0].first == UInt8(ascii: "$"), filter[0] == hash || filter[0] == plus { return false }
-        for (index, level) in filter.enumerated() {
-            if level == hash { return topic.count >= index }
-            guard index < topic.count else { return false }
-            if level != plus, level != topic[index] { return false }
-        }
-        return filter.count == topic.count
-    }
-
-    /// Bytes, for `String` takes "é" and "e\u{301}" for the same.
-    static func levels(_ text: String) -> [[UInt8]] {
-        text.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).map(Array.init)
-    }
+    static func matches(_ filter: String, _ topic: String) -> Bool { TopicText.matches(filter.utf8, topic.utf8) }
 }
 
 extension NaiveDirectory {

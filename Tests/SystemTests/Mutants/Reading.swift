@@ -7,7 +7,7 @@ extension Frame {
         var reader = FieldReader(body, at: 2)
         var subscriptions: [(filter: [UInt8], qos: UInt8)] = []
         while !reader.isAtEnd {
-            guard let filter = reader.string(), let qos = reader.byte() else { return nil }
+            guard let filter = reader.field(), let qos = reader.byte() else { return nil }
             subscriptions.append((filter, qos))
         }
         return subscriptions
@@ -18,7 +18,7 @@ extension Frame {
         var reader = FieldReader(body, at: 2)
         var filters: [[UInt8]] = []
         while !reader.isAtEnd {
-            guard let filter = reader.string() else { return nil }
+            guard let filter = reader.field() else { return nil }
             filters.append(filter)
         }
         return filters
@@ -63,56 +63,30 @@ extension Wire.Connect {
     /// The variable header and payload of a CONNECT, as far as they can be read.
     init?(_ body: [UInt8]) {
         var reader = FieldReader(body, at: 0)
-        guard let name = reader.string(), let level = reader.byte(), let flags = reader.byte(),
-            let high = reader.byte(), let low = reader.byte(), let identifier = reader.string()
+        guard let name = reader.field(), let level = reader.byte(), let flags = reader.byte(),
+            let keepAlive = reader.uint16(), let identifier = reader.field()
         else { return nil }
         self.init(clientIdentifier: identifier)
         protocolName = name
         protocolLevel = level
-        keepAlive = UInt16(high) << 8 | UInt16(low)
+        self.keepAlive = keepAlive
         cleanSession = flags & 2 != 0
         if flags & 4 != 0 {
-            guard let topic = reader.string(), let message = reader.string() else { return nil }
+            guard let topic = reader.field(), let message = reader.field() else { return nil }
             will = (topic, message)
         }
         willQoS = flags >> 3 & 3
         isWillRetained = flags & 0x20 != 0
         if flags & 0x80 != 0 {
-            guard let name = reader.string() else { return nil }
+            guard let name = reader.field() else { return nil }
             userName = name
         }
         if flags & 0x40 != 0 {
-            guard let word = reader.string() else { return nil }
+            guard let word = reader.field() else { return nil }
             password = word
         }
         guard reader.isAtEnd else { return nil }
         if flags & 1 != 0 { self.flags = flags }
-    }
-}
-
-private struct FieldReader {
-    private let bytes: [UInt8]
-    private var offset: Int
-
-    init(_ bytes: [UInt8], at offset: Int) {
-        self.bytes = bytes
-        self.offset = offset
-    }
-
-    var isAtEnd: Bool { offset >= bytes.count }
-
-    mutating func byte() -> UInt8? {
-        guard offset < bytes.count else { return nil }
-        offset += 1
-        return bytes[offset - 1]
-    }
-
-    mutating func string() -> [UInt8]? {
-        guard let high = byte(), let low = byte() else { return nil }
-        let length = Int(high) << 8 | Int(low)
-        guard offset + length <= bytes.count else { return nil }
-        offset += length
-        return Array(bytes[offset - length..<offset])
     }
 }
 
@@ -126,18 +100,10 @@ extension [UInt8] {
 
     var beginsWithDollar: Bool { first == UInt8(ascii: "$") }
 
-    var levels: [[UInt8]] { split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).map(Array.init) }
+    var levels: [[UInt8]] { TopicText.levels(self) }
 
-    /// What the rules of 4.7.1 say, without that of 4.7.2.
-    func matches(_ topic: [UInt8]) -> Bool {
-        let levels = self.levels
-        let names = topic.levels
-        for (place, level) in levels.enumerated() {
-            if level == Array("#".utf8) { return place <= names.count }
-            guard place < names.count, level == names[place] || level == Array("+".utf8) else { return false }
-        }
-        return levels.count == names.count
-    }
+    /// By the rules of 4.7.1, without that of 4.7.2.
+    func matches(_ topic: [UInt8]) -> Bool { TopicText.matches(levels, topic.levels, hidesServerTopics: false) }
 
     func without(_ part: [UInt8]) -> [UInt8] { replacing(part, with: []) }
 
