@@ -12,8 +12,7 @@ extension CaseRun {
             for topic in transcript.retainedTopics {
                 client.send(
                     Wire.frame(
-                        of: Packet.Publication(
-                            topic: topic, payload: [], qos: 0, identifier: 0, isDuplicate: false, isRetained: true)))
+                        of: Packet.Publication(topic: topic, payload: [], isRetained: true)))
             }
             leave(client)
         }

@@ -328,8 +328,7 @@ struct LineReader {
     }
 
     private mutating func publication() throws(Mistake) -> (Packet.Publication, Frame) {
-        var publication = Packet.Publication(
-            topic: try shortText(), payload: try text(), qos: 0, identifier: 0, isDuplicate: false, isRetained: false)
+        var publication = Packet.Publication(topic: try shortText(), payload: try text())
         while !isAtEnd, !isModifier {
             let field = try word()
             switch field {

@@ -18,6 +18,18 @@ package enum Packet: Sendable, Equatable {
         package var identifier: UInt16
         package var isDuplicate: Bool
         package var isRetained: Bool
+
+        package init(
+            topic: [UInt8], payload: [UInt8], qos: UInt8 = 0, identifier: UInt16 = 0, isDuplicate: Bool = false,
+            isRetained: Bool = false
+        ) {
+            self.topic = topic
+            self.payload = payload
+            self.qos = qos
+            self.identifier = identifier
+            self.isDuplicate = isDuplicate
+            self.isRetained = isRetained
+        }
     }
 
     /// The types, with their number in the fixed header (Table 2.1).

@@ -1,4 +1,4 @@
-/// What a client sends, as values. The model reads these; `Wire` makes bytes of them for a broker.
+/// What a client sends, as values. The model reads these; a broker gets their `bytes`.
 package enum Sent: Hashable, Sendable {
     case connect(Connect)
     case publish(Publish)

@@ -128,8 +128,7 @@ final class FuzzCanary {
     func check() -> String? {
         latest = latest % 60_000 + 1
         let publication = Packet.Publication(
-            topic: topic, payload: Wire.uint16(latest), qos: 1, identifier: latest, isDuplicate: false,
-            isRetained: false)
+            topic: topic, payload: Wire.uint16(latest), qos: 1, identifier: latest)
         publisher.send(Wire.frame(of: publication).bytes() + Frame(.pingreq).bytes())
         do throws(Silence) {
             try expect(.reply(.puback, identifier: latest), at: 0)

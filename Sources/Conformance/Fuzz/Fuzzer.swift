@@ -171,8 +171,7 @@ package final class Fuzzer {
                 [],
                 remains.topics.map { topic in
                     Wire.frame(
-                        of: Packet.Publication(
-                            topic: topic, payload: [], qos: 0, identifier: 0, isDuplicate: false, isRetained: true))
+                        of: Packet.Publication(topic: topic, payload: [], isRetained: true))
                 })
         }
         for client in remains.sessions { play(client, []) }

@@ -70,7 +70,7 @@ final class ModelDriver: BrokerDriver {
             let shard = random.below(program.shards)
             connections[client] =
                 random.happens(50) ? broker.open(on: shard) : broker.open(on: shard, home: shard)
-        case .send(let packet, let client): connections[client]?.send(Wire.bytes(packet))
+        case .send(let packet, let client): connections[client]?.send(packet.bytes)
         case .lose(let client): connections[client]?.drop()
         case .fill(let client, let isFull):
             if let connection = connections[client] { broker.setFull(connection, isFull) }

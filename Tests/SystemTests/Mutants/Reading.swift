@@ -115,10 +115,7 @@ extension Conformance.Packet.Publication {
     static func new(
         _ topic: [UInt8], _ payload: [UInt8], qos: UInt8 = 0, isRetained: Bool = false
     ) -> Conformance.Packet.Publication {
-        let frame = Frame(
-            firstByte: 0x30 | min(qos, 2) << 1 | (isRetained ? 1 : 0),
-            body: Wire.string(topic) + (qos > 0 ? [0, 1] : []) + payload)
-        guard let publication = frame.publication else { preconditionFailure("QoS \(qos)") }
-        return publication
+        Self(
+            topic: topic, payload: payload, qos: min(qos, 2), identifier: qos > 0 ? 1 : 0, isRetained: isRetained)
     }
 }

@@ -1,3 +1,4 @@
+import Conformance
 import Foundation
 import Glibc
 import ReferenceModel
@@ -31,7 +32,7 @@ final class ModelSocketDriver: BrokerDriver {
         // Sessions go where the fewest are, so one after the other goes to each shard.
         watchers = try (0..<shards).map { number in
             let watcher = try ModelSocket(port: broker.port)
-            try watcher.send(Wire.bytes(.connect(Sent.Connect(client: "watcher-\(number)"))))
+            try watcher.send(Sent.connect(Sent.Connect(client: "watcher-\(number)")).bytes)
             try watcher.ping()
             return watcher
         }
@@ -45,8 +46,8 @@ final class ModelSocketDriver: BrokerDriver {
             switch action {
             case .send(.connect(var connect), let client):
                 connect.keepAlive = min(connect.keepAlive, Self.keepAlive)
-                try clients[client]?.send(Wire.bytes(.connect(connect)))
-            case .send(let packet, let client): try clients[client]?.send(Wire.bytes(packet))
+                try clients[client]?.send(Sent.connect(connect).bytes)
+            case .send(let packet, let client): try clients[client]?.send(packet.bytes)
             case .lose(let client): clients[client]?.endOutput()
             case .open, .fill, .expire, .stop, .crash: break
             }
@@ -132,7 +133,7 @@ private final class ModelSocket {
     /// What the broker does not take, because it has closed, is lost.
     func send(_ packet: [UInt8]) throws {
         hasSent = true
-        if packet == Wire.bytes(.ping) { awaitedPongs += 1 }
+        if packet == Sent.ping.bytes { awaitedPongs += 1 }
         let count = packet.withUnsafeBytes { Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
         guard count == packet.count || errno == EPIPE || errno == ECONNRESET else {
             throw Unexpected(errno: errno, during: "send")
@@ -152,7 +153,7 @@ private final class ModelSocket {
     func sendPing() throws {
         guard hasSent, !hasGone, !isOver else { return }
         awaitsOwnPong = true
-        try send(Wire.bytes(.ping))
+        try send(Sent.ping.bytes)
     }
 
     /// Until all PINGRESPs have come, or the end; our own is not told.
@@ -191,12 +192,11 @@ private final class ModelSocket {
         guard count >= 0 || errno == ECONNRESET else { throw Unexpected(errno: errno, during: "recv") }
         if count <= 0 { isOver = true }
         bytes += chunk.prefix(max(count, 0))
-        // Programs have short packets, whose lengths fill one byte.
-        while bytes.count >= 2, bytes.count >= 2 + Int(bytes[1]) {
-            let packet = Wire.seen(bytes[0], Array(bytes[2..<(2 + Int(bytes[1]))]))
+        while case .frame(let frame, let byteCount) = Frame.cut(bytes) {
+            let packet = Seen(frame)
             if packet == .pingresp { awaitedPongs -= 1 }
             seen.append(packet)
-            bytes.removeFirst(2 + Int(bytes[1]))
+            bytes.removeFirst(byteCount)
         }
     }
 }
