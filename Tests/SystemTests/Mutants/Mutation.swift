@@ -123,6 +123,17 @@ extension Mutation {
         }
     }
 
+    /// Packets of clients of these types are changed.
+    static func sent(
+        _ kinds: BrokerPacket.Kind..., edit: @escaping @Sendable (Link, inout Frame) -> Void
+    ) -> OnPacket {
+        { link, frame in
+            var frame = frame
+            if let kind = frame.kind, kinds.contains(kind) { edit(link, &frame) }
+            link.forward(frame)
+        }
+    }
+
     /// CONNECT packets are changed, the first on each connection.
     static func connects(_ edit: @escaping @Sendable (Link, inout Wire.Connect) -> Void) -> OnPacket {
         { link, frame in
@@ -168,6 +179,89 @@ extension Mutation {
             link.pretend(frame)
         }
     }
+
+    /// Where a packet of a client is so, its connection ends.
+    static func close(where isMeant: @escaping @Sendable (Link, Frame) -> Bool) -> OnPacket {
+        { if isMeant($0, $1) { $0.close() } else { $0.forward($1) } }
+    }
+
+    /// Messages reach every client with such a filter too, at QoS 0.
+    static func spread(_ isMeant: @escaping @Sendable (_ filter: [UInt8], _ topic: [UInt8]) -> Bool) -> OnPacket {
+        { link, frame in
+            if let publication = frame.publication {
+                link.world.inject(publication.topic, publication.payload) { isMeant($0, publication.topic) }
+            }
+            link.forward(frame)
+        }
+    }
+
+    /// What is delivered brings so many copies with it.
+    static func copy(_ count: @escaping @Sendable (Link, BrokerPacket.Publication) -> Int) -> OnPacket {
+        { link, frame in
+            link.deliver(frame)
+            guard var publication = frame.publication else { return }
+            for _ in 0..<count(link, publication) {
+                if publication.qos > 0 { publication.identifier += 1000 }
+                link.deliver(.publish(publication))
+            }
+        }
+    }
+
+    /// Messages wait for sessions without connection that have such filters, until `deliverWaiting`.
+    static func wait(
+        _ isMeant: @escaping @Sendable (BrokerPacket.Publication, _ filters: [[UInt8]: UInt8]) -> Bool
+    ) -> OnPacket {
+        { link, frame in
+            if let publication = frame.publication {
+                for (identifier, filters) in link.world.subscriptions
+                where link.world.isAway(identifier) && isMeant(publication, filters) {
+                    link.world.waiting[identifier, default: []].append(publication)
+                }
+            }
+            link.forward(frame)
+        }
+    }
+
+    /// A session that is resumed gets what waits for it.
+    static let deliverWaiting: OnPacket = { link, frame in
+        link.deliver(frame)
+        guard frame.resumesSession else { return }
+        for publication in link.world.waiting.removeValue(forKey: link.clientIdentifier) ?? [] {
+            link.deliver(publication.topic, publication.payload)
+        }
+    }
+
+    /// The Packet Identifier of what a mutation itself asks of the broker. No case uses it.
+    fileprivate static let ownIdentifier: UInt16 = 0xfff0
+
+    /// What answers the mutation itself is kept from the client; the rest is delivered, and seen by `then`.
+    static func hideOwnAnswers(then: @escaping OnPacket = { _, _ in }) -> OnPacket {
+        { link, frame in
+            if frame.kind == .suback || frame.kind == .unsuback, frame.identifier == ownIdentifier { return }
+            link.deliver(frame)
+            then(link, frame)
+        }
+    }
+}
+
+extension Link {
+    /// Asked by the mutation, not by the client: `hideOwnAnswers` goes with it.
+    func subscribe(_ subscriptions: [(filter: [UInt8], qos: UInt8)]) {
+        if !subscriptions.isEmpty { sendNow(.subscribe(Mutation.ownIdentifier, subscriptions)) }
+    }
+
+    func unsubscribe(_ filters: [[UInt8]]) {
+        if !filters.isEmpty { sendNow(.unsubscribe(Mutation.ownIdentifier, filters)) }
+    }
+}
+
+extension World {
+    func isAway(_ clientIdentifier: [UInt8]) -> Bool { !open.contains { $0.clientIdentifier == clientIdentifier } }
+}
+
+extension Frame {
+    /// A CONNACK that accepts, with Session Present.
+    var resumesSession: Bool { kind == .connack && body == [1, 0] }
 }
 
 typealias BrokerPacket = Conformance.Packet

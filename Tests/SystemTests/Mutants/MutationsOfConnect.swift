@@ -104,47 +104,27 @@ extension Mutation {
         Mutation(
             "user-name-without-flag", "What the flags of CONNECT announce and the payload lacks is taken as empty",
             violates: "MQTT-3.1.2-19", caughtBy: ["user-name-missing", "user-name-missing-after-will"],
-            up: { link, frame in
-                if link.isFirstPacket, frame.kind == .connect, Wire.Connect(frame.body) == nil {
-                    link.hollowOut()
-                    link.pretend(frame)
-                } else {
-                    link.forward(frame)
-                }
+            up: tolerate { link, frame in
+                link.isFirstPacket && frame.kind == .connect && Wire.Connect(frame.body) == nil
             }),
         Mutation(
             "password-without-user-name", "A password without a user name is accepted", violates: "MQTT-3.1.2-22",
             caughtBy: ["password-without-user-name", "password-without-user-name-and-will"],
-            up: { link, frame in
-                if link.isFirstPacket, frame.kind == .connect, frame.body.count > 7, frame.body[7] & 0xc0 == 0x40 {
-                    link.hollowOut()
-                    link.pretend(frame)
-                } else {
-                    link.forward(frame)
-                }
+            up: tolerate { link, frame in
+                link.isFirstPacket && frame.kind == .connect && frame.body.count > 7 && frame.body[7] & 0xc0 == 0x40
             }),
         Mutation(
             "will-bits-without-will", "Will QoS and will retain without a will are not looked at",
             violates: "MQTT-3.1.2-11", caughtBy: ["will-flag-0-qos"],
-            up: { link, frame in
-                if link.isFirstPacket, frame.kind == .connect, frame.body.count > 7, frame.body[7] & 0x04 == 0,
-                    frame.body[7] & 0x38 != 0
-                {
-                    link.hollowOut()
-                    link.pretend(frame)
-                } else {
-                    link.forward(frame)
-                }
+            up: tolerate { link, frame in
+                link.isFirstPacket && frame.kind == .connect && frame.body.count > 7 && frame.body[7] & 0x04 == 0
+                    && frame.body[7] & 0x38 != 0
             }),
         Mutation(
             "will-qos-3-tolerated", "A will of QoS 3 is accepted as one of QoS 2", violates: "MQTT-3.1.2-14",
             caughtBy: ["will-qos-3"],
-            up: { link, frame in
-                var frame = frame
-                if link.isFirstPacket, frame.kind == .connect, frame.body.count > 7, frame.body[7] & 0x18 == 0x18 {
-                    frame.body[7] &= 0xf7
-                }
-                link.forward(frame)
+            up: sent(.connect) { link, frame in
+                if link.isFirstPacket, frame.body.count > 7, frame.body[7] & 0x18 == 0x18 { frame.body[7] &= 0xf7 }
             }),
         Mutation(
             "will-topic-unchecked", "A will topic with wildcards, or an empty one, is accepted",
@@ -156,19 +136,13 @@ extension Mutation {
         Mutation(
             "connect-longer-than-its-fields", "What follows the last field of CONNECT is not looked at",
             violates: "MQTT-3.1.4-1", caughtBy: ["will-of-malformed-connect"],
-            up: { link, frame in
-                if link.isFirstPacket, frame.kind == .connect, let short = frame.withoutTail {
-                    link.forward(short)
-                } else {
-                    link.forward(frame)
-                }
+            up: sent(.connect) { link, frame in
+                if link.isFirstPacket, let short = frame.withoutTail { frame = short }
             }),
         Mutation(
             "user-name-skipped-for-password", "A CONNECT with a password ends the connection",
             violates: "MQTT-3.1.2-21", caughtBy: ["password-binary"],
-            up: { link, frame in
-                if link.isFirstPacket, link.connect?.password != nil { link.close() } else { link.forward(frame) }
-            }),
+            up: close { link, _ in link.isFirstPacket && link.connect?.password != nil }),
         Mutation(
             "client-identifiers-of-8-bytes", "A Client Identifier above eight bytes gets CONNACK 2",
             violates: "MQTT-3.1.3-5",
@@ -310,14 +284,9 @@ extension Mutation {
         Mutation(
             "keep-alive-too-strict", "A client is disconnected after half its keep-alive", violates: "MQTT-3.1.2-24",
             caughtBy: ["ping-keeps-alive"],
-            up: { link, frame in
-                if let keepAlive = link.connect?.keepAlive, keepAlive > 0, !link.isFirstPacket,
-                    link.lastSent.duration(to: .now) > .milliseconds(500 * Int(keepAlive))
-                {
-                    link.close()
-                } else {
-                    link.forward(frame)
-                }
+            up: close { link, _ in
+                guard let keepAlive = link.connect?.keepAlive, keepAlive > 0, !link.isFirstPacket else { return false }
+                return link.lastSent.duration(to: .now) > .milliseconds(500 * Int(keepAlive))
             }),
         Mutation(
             "keep-alive-needs-pingreq", "Only PINGREQ counts for the keep-alive", violates: "MQTT-3.1.2-24",
@@ -356,13 +325,8 @@ extension Mutation {
         Mutation(
             "late-connect-accepted", "A CONNECT that takes twelve seconds is accepted", violates: "MQTT-3.1.0-1",
             caughtBy: ["connect-never-finished"],
-            up: { link, frame in
-                if link.isFirstPacket, frame.kind == .connect, link.lastSent.duration(to: .now) > .seconds(5) {
-                    link.hollowOut()
-                    link.pretend(frame)
-                } else {
-                    link.forward(frame)
-                }
+            up: tolerate { link, frame in
+                link.isFirstPacket && frame.kind == .connect && link.lastSent.duration(to: .now) > .seconds(5)
             }),
         Mutation(
             "keep-alive-0-taken-for-1", "Keep Alive 0 is taken for one second", violates: "MQTT-3.1.2-24",
@@ -380,29 +344,19 @@ extension Mutation {
         Mutation(
             "connect-in-parts-refused", "A CONNECT that does not come in one piece ends the connection",
             violates: "MQTT-7.1.1-1", caughtBy: ["connect-byte-by-byte", "stream-bytewise"],
-            up: { link, frame in
-                if link.cameInParts, frame.kind == .connect { link.close() } else { link.forward(frame) }
-            },
+            up: close { link, frame in link.cameInParts && frame.kind == .connect },
             part: { if $0.isFirstPacket { $0.close() } }),
 
         // Taking over
         Mutation(
             "two-connections-of-one-client", "The earlier connection of a Client Identifier lives on",
             violates: "MQTT-3.1.4-2", caughtBy: ["takeover-resumes"],
-            up: connects { link, connect in
-                let isTaken = link.world.open.contains {
-                    $0 !== link && $0.clientIdentifier == connect.clientIdentifier
-                }
-                if isTaken, !connect.clientIdentifier.isEmpty { connect.clientIdentifier += Array("2".utf8) }
-            }),
+            up: connects { if $0.takesOver { $1.clientIdentifier += Array("2".utf8) } }),
         Mutation(
             "takeover-refused", "A CONNECT with the Client Identifier of a connected client gets CONNACK 2",
             violates: "MQTT-3.1.4-2", caughtBy: ["connect-reserved-flag-and-session"],
             up: { link, frame in
-                let isTaken = link.world.open.contains {
-                    $0 !== link && $0.clientIdentifier == link.clientIdentifier && !link.clientIdentifier.isEmpty
-                }
-                if link.isFirstPacket, frame.kind == .connect, isTaken {
+                if link.isFirstPacket, frame.kind == .connect, link.takesOver {
                     link.deliver(Frame(.connack, [0, 2]))
                     link.close()
                 } else {
@@ -416,21 +370,11 @@ extension Mutation {
         Mutation(
             "takeover-loses-session", "A connection that takes over begins a new session", violates: "MQTT-3.1.4-3",
             caughtBy: ["takeover-sends-again", "takeover-keeps-exchange"],
-            up: connects { link, connect in
-                let isTaken = link.world.open.contains {
-                    $0 !== link && $0.clientIdentifier == connect.clientIdentifier
-                }
-                if isTaken, !connect.clientIdentifier.isEmpty { connect.cleanSession = true }
-            }),
+            up: connects { if $0.takesOver { $1.cleanSession = true } }),
         Mutation(
             "takeover-keeps-session", "A connection that takes over with CleanSession 1 goes on with the session",
             violates: "MQTT-3.1.4-3", caughtBy: ["session-present-1-takeover", "takeover-resumes"],
-            up: connects { link, connect in
-                let isTaken = link.world.open.contains {
-                    $0 !== link && $0.clientIdentifier == connect.clientIdentifier
-                }
-                if isTaken, !connect.clientIdentifier.isEmpty { connect.cleanSession = false }
-            },
+            up: connects { if $0.takesOver { $1.cleanSession = false } },
             down: change(.connack) { $0.body[0] = 0 }),
         Mutation(
             "takeover-loses-will", "A connection that is taken over ends without its will", violates: "MQTT-3.1.2-8",
@@ -513,6 +457,11 @@ extension Link {
     var isLate: Bool {
         guard let keepAlive = connect?.keepAlive, let pinged else { return false }
         return pinged.duration(to: .now) > .milliseconds(1500 * Int(keepAlive))
+    }
+
+    /// An earlier connection has the same Client Identifier.
+    fileprivate var takesOver: Bool {
+        !clientIdentifier.isEmpty && world.open.contains { $0 !== self && $0.clientIdentifier == clientIdentifier }
     }
 
     /// A later connection has the same Client Identifier.

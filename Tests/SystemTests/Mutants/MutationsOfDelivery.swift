@@ -100,14 +100,7 @@ extension Mutation {
         Mutation(
             "retained-sent-twice", "What is retained is sent three times to a new subscription",
             violates: "MQTT-3.3.1-6", caughtBy: ["retained-replaced", "retained-qos-0-kept"],
-            down: { link, frame in
-                link.deliver(frame)
-                guard var publication = frame.publication, publication.isRetained else { return }
-                publication.identifier += publication.qos > 0 ? 1000 : 0
-                link.deliver(.publish(publication))
-                publication.identifier += publication.qos > 0 ? 1000 : 0
-                link.deliver(.publish(publication))
-            }),
+            down: copy { $1.isRetained ? 2 : 0 }),
         Mutation(
             "retained-old-value", "The first retained message of a topic is kept, not the last",
             violates: "MQTT-3.3.1-5", caughtBy: ["retained-replaced"],
@@ -237,12 +230,7 @@ extension Mutation {
         Mutation(
             "message-doubled", "Each message is delivered twice", violates: "MQTT-4.3.1-1",
             caughtBy: ["qos0-sender", "qos0-sender-published-at-0"],
-            down: { link, frame in
-                link.deliver(frame)
-                guard var publication = frame.publication else { return }
-                if publication.qos > 0 { publication.identifier += 1000 }
-                link.deliver(.publish(publication))
-            }),
+            down: copy { _, _ in 1 }),
         Mutation(
             "messages-reordered", "Two messages change places", violates: "MQTT-4.6.0-6", caughtBy: ["ordered-qos0"],
             down: swap(.publish)),
@@ -295,37 +283,21 @@ extension Mutation {
         Mutation(
             "qos-of-overlap-twice", "Overlapping subscriptions bring a copy each, all at the highest QoS",
             violates: "MQTT-3.3.5-1", caughtBy: ["overlapping-one-after-the-other"],
-            down: { link, frame in
-                link.deliver(frame)
-                guard var publication = frame.publication, !publication.isRetained else { return }
-                for _ in link.subscriptions.keys.filter({ $0.matches(publication.topic) }).dropFirst() {
-                    publication.identifier += publication.qos > 0 ? 1000 : 0
-                    link.deliver(.publish(publication))
-                }
-            }),
+            down: copy { $1.isRetained ? 0 : max($0.matching($1.topic) - 1, 0) }),
         Mutation(
             "overlap-one-copy-each", "Overlapping subscriptions bring a copy each, at QoS 0 beyond the first",
             violates: "MQTT-3.3.5-1", caughtBy: ["overlapping-same-qos", "overlapping-while-away"],
             down: { link, frame in
                 link.deliver(frame)
                 guard let publication = frame.publication, !publication.isRetained else { return }
-                for _ in link.subscriptions.keys.filter({ $0.matches(publication.topic) }).dropFirst() {
+                for _ in 0..<max(link.matching(publication.topic) - 1, 0) {
                     link.deliver(publication.topic, publication.payload)
                 }
             }),
         Mutation(
             "overlap-many-copies", "Overlapping subscriptions bring four copies", violates: "MQTT-3.3.5-1",
             caughtBy: ["overlapping-one-copy", "choice-overlap-one-copy"],
-            down: { link, frame in
-                link.deliver(frame)
-                guard var publication = frame.publication,
-                    link.subscriptions.keys.filter({ $0.matches(publication.topic) }).count > 1
-                else { return }
-                for _ in 0..<3 {
-                    publication.identifier += publication.qos > 0 ? 1000 : 0
-                    link.deliver(.publish(publication))
-                }
-            }),
+            down: copy { $0.matching($1.topic) > 1 ? 3 : 0 }),
         Mutation(
             "own-messages-withheld", "A client does not get what it publishes itself", violates: "MQTT-4.5.0-1",
             caughtBy: ["receipt-own-messages"],

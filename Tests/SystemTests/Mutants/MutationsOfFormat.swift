@@ -63,12 +63,8 @@ extension Mutation {
         Mutation(
             "control-characters-refused", "A topic with control or non-characters ends the connection",
             violates: "MQTT-1.5.3-1", caughtBy: ["utf8-control-characters", "choice-control-characters"],
-            up: { link, frame in
-                if let topic = frame.publication?.topic, topic.isUTF8, !topic.hasNUL, topic.hasOddCharacter {
-                    link.close()
-                } else {
-                    link.forward(frame)
-                }
+            up: close { _, frame in
+                frame.publication.map { $0.topic.isUTF8 && !$0.topic.hasNUL && $0.topic.hasOddCharacter } ?? false
             }),
 
         // Flags that come in
@@ -84,27 +80,15 @@ extension Mutation {
         Mutation(
             "qos-3-taken-for-2", "Both QoS bits together count as QoS 2", violates: "MQTT-3.3.1-4",
             caughtBy: ["publish-qos-3"],
-            up: { link, frame in
-                var frame = frame
-                if frame.kind == .publish, frame.flags & 6 == 6 { frame.firstByte &= 0xfd }
-                link.forward(frame)
-            }),
+            up: sent(.publish) { if $1.flags & 6 == 6 { $1.firstByte &= 0xfd } }),
         Mutation(
             "qos-3-taken-for-0", "Both QoS bits together count as QoS 0", violates: "MQTT-3.3.1-4",
             caughtBy: ["publish-qos-3-without-identifier"],
-            up: { link, frame in
-                var frame = frame
-                if frame.kind == .publish, frame.flags & 6 == 6 { frame.firstByte &= 0xf1 }
-                link.forward(frame)
-            }),
+            up: sent(.publish) { if $1.flags & 6 == 6 { $1.firstByte &= 0xf1 } }),
         Mutation(
             "dup-at-qos-0-tolerated", "A PUBLISH with QoS 0 and DUP 1 is delivered", violates: "MQTT-3.3.1-2",
             caughtBy: ["flags-publish-dup-qos-0"],
-            up: { link, frame in
-                var frame = frame
-                if frame.kind == .publish, frame.flags & 6 == 0 { frame.firstByte &= 0xf7 }
-                link.forward(frame)
-            }),
+            up: sent(.publish) { if $1.flags & 6 == 0 { $1.firstByte &= 0xf7 } }),
         Mutation(
             "dup-at-qos-0-passed-on", "A PUBLISH with QoS 0 and DUP 1 is delivered with DUP 1",
             violates: "MQTT-3.3.1-2", caughtBy: ["publish-dup-0-at-qos-0"],
@@ -219,9 +203,7 @@ extension Mutation {
         Mutation(
             "\(kind)-flags-unchecked", "The flags of \(kind.name) are not looked at", violates: statement,
             caughtBy: caughtBy,
-            up: { link, frame in
-                link.forward(frame.kind == kind && !frame.hasRightFlags ? Frame(kind, frame.body) : frame)
-            })
+            up: sent(kind) { if !$1.hasRightFlags { $1 = Frame(kind, $1.body) } })
     }
 }
 

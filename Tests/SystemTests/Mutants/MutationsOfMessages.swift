@@ -248,22 +248,11 @@ extension Mutation {
         Mutation(
             "sys-publish-delivered", "A PUBLISH to $SYS is delivered", violates: "MQTT-3.3.5-2",
             caughtBy: ["publish-to-sys-dropped"],
-            up: { link, frame in
-                if let publication = frame.publication, publication.topic.starts(with: Array("$SYS".utf8)) {
-                    link.world.inject(publication.topic, publication.payload) { $0.matches(publication.topic) }
-                }
-                link.forward(frame)
-            }),
+            up: spread { filter, topic in topic.starts(with: Array("$SYS".utf8)) && filter.matches(topic) }),
         Mutation(
             "sys-publish-closes", "A PUBLISH to $SYS ends the connection", violates: "MQTT-3.3.5-2",
             caughtBy: ["publish-to-sys-dropped"],
-            up: { link, frame in
-                if let topic = frame.publication?.topic, topic.starts(with: Array("$SYS".utf8)) {
-                    link.close()
-                } else {
-                    link.forward(frame)
-                }
-            }),
+            up: close { $1.publication?.topic.starts(with: Array("$SYS".utf8)) ?? false }),
 
         // What acknowledgements finish
         Mutation(
@@ -384,12 +373,8 @@ extension Mutation {
         Mutation(
             "unknown-acknowledgements-close", "An acknowledgement of an unknown identifier ends the connection",
             violates: "MQTT-4.3.2-1", caughtBy: ["unknown-identifier-ignored"],
-            up: { link, frame in
-                if frame.isAcknowledgement, frame.kind != .pubrel, !link.identifiers.contains(frame.identifier) {
-                    link.close()
-                } else {
-                    link.forward(frame)
-                }
+            up: close { link, frame in
+                frame.isAcknowledgement && frame.kind != .pubrel && !link.identifiers.contains(frame.identifier)
             },
             down: rememberIdentifiers),
         Mutation(
@@ -472,12 +457,10 @@ extension Mutation {
     }
 
     private static func finishOldest(_ kind: BrokerPacket.Kind) -> OnPacket {
-        { link, frame in
-            var frame = frame
-            if frame.kind == kind, frame.body.count == 2, !link.identifiers.isEmpty {
+        sent(kind) { link, frame in
+            if frame.body.count == 2, !link.identifiers.isEmpty {
                 frame.identifier = link.identifiers.removeFirst()
             }
-            link.forward(frame)
         }
     }
 }

@@ -18,17 +18,11 @@ extension Mutation {
         Mutation(
             "length-must-be-short", "A Remaining Length in more bytes than it needs ends the connection",
             violates: "MQTT-7.1.1-1", caughtBy: ["length-in-more-bytes-than-needed"],
-            up: { link, frame in
-                if link.isSpelled(longer: frame) { link.close() } else { link.forward(frame) }
-            }),
+            up: close { $0.isSpelled(longer: $1) }),
         Mutation(
             "acknowledgements-too-long-tolerated", "PUBACK, PUBREC, PUBREL and PUBCOMP with more than two bytes count",
             violates: "MQTT-4.8.0-1", caughtBy: ["length-pubcomp"],
-            up: { link, frame in
-                var frame = frame
-                if frame.isAcknowledgement { frame.body = Array(frame.body.prefix(2)) }
-                link.forward(frame)
-            }),
+            up: sent(.puback, .pubrec, .pubrel, .pubcomp) { $1.body = Array($1.body.prefix(2)) }),
         Mutation(
             "acknowledgements-too-short-ignored", "PUBACK, PUBREC, PUBREL and PUBCOMP that are too short are skipped",
             violates: "MQTT-4.8.0-1", caughtBy: ["length-pubcomp"],
@@ -36,13 +30,11 @@ extension Mutation {
         Mutation(
             "pingreq-with-body-answered", "A PINGREQ that is not empty is answered", violates: "MQTT-4.8.0-1",
             caughtBy: ["length-pingreq"],
-            up: { link, frame in link.forward(frame.kind == .pingreq ? Frame(.pingreq) : frame) }),
+            up: sent(.pingreq) { $1 = Frame(.pingreq) }),
         Mutation(
             "disconnect-with-body-counts", "A DISCONNECT that is not empty counts", violates: "MQTT-4.8.0-1",
             caughtBy: ["disconnect-length"],
-            up: { link, frame in
-                link.forward(frame.kind == .disconnect && frame.hasRightFlags ? Frame(.disconnect) : frame)
-            }),
+            up: sent(.disconnect) { if $1.hasRightFlags { $1 = Frame(.disconnect) } }),
         Mutation(
             "half-disconnect-counts", "The first byte of a DISCONNECT is enough for it", violates: "MQTT-3.1.2-8",
             caughtBy: ["disconnect-half"],
@@ -80,7 +72,7 @@ extension Mutation {
         Mutation(
             "bytes-must-come-together", "A packet that comes in parts ends the connection", violates: "MQTT-7.1.1-1",
             caughtBy: ["connect-byte-by-byte", "stream-bytewise"],
-            up: { link, frame in if link.cameInParts { link.close() } else { link.forward(frame) } },
+            up: close { link, _ in link.cameInParts },
             part: { $0.close() }),
 
         // Packet Identifiers
@@ -182,11 +174,7 @@ extension Mutation {
     ]
 
     private static func nonzero(_ kind: BrokerPacket.Kind) -> OnPacket {
-        { link, frame in
-            var frame = frame
-            if frame.kind == kind, frame.body.count >= 2, frame.identifier == 0 { frame.identifier = 1 }
-            link.forward(frame)
-        }
+        sent(kind) { if $1.body.count >= 2, $1.identifier == 0 { $1.identifier = 1 } }
     }
 }
 

@@ -36,24 +36,14 @@ extension Mutation {
         Mutation(
             "subscriptions-lost", "A session that is resumed has no subscriptions", violates: "MQTT-4.1.0-1",
             caughtBy: ["state-subscriptions-thrice"],
-            down: { link, frame in
-                if frame.kind == .unsuback, frame.identifier == 0xfff0 { return }
-                link.deliver(frame)
-                if frame.kind == .connack, frame.body == [1, 0] {
-                    let filters = Array(link.subscriptions.keys)
-                    if !filters.isEmpty { link.forward(.unsubscribe(0xfff0, filters)) }
-                }
+            down: hideOwnAnswers { link, frame in
+                if frame.resumesSession { link.unsubscribe(Array(link.subscriptions.keys)) }
             }),
         Mutation(
             "subscriptions-lose-qos", "A session that is resumed has all its subscriptions at QoS 0",
             violates: "MQTT-4.1.0-1", caughtBy: ["state-unsubscribed", "state-granted-qos"],
-            down: { link, frame in
-                if frame.kind == .suback, frame.identifier == 0xfff0 { return }
-                link.deliver(frame)
-                if frame.kind == .connack, frame.body == [1, 0] {
-                    let all = link.subscriptions.keys.map { (filter: $0, qos: UInt8(0)) }
-                    if !all.isEmpty { link.forward(.subscribe(0xfff0, all)) }
-                }
+            down: hideOwnAnswers { link, frame in
+                if frame.resumesSession { link.subscribe(link.subscriptions.keys.map { ($0, 0) }) }
             }),
         Mutation(
             "subscriptions-come-back", "A session that is resumed has again what was unsubscribed",
@@ -64,11 +54,9 @@ extension Mutation {
                 }
                 link.forward(frame)
             },
-            down: { link, frame in
-                if frame.kind == .suback, frame.identifier == 0xfff0 { return }
-                link.deliver(frame)
-                if frame.kind == .connack, frame.body == [1, 0], let gone = link.world.gone[link.clientIdentifier] {
-                    link.forward(.subscribe(0xfff0, gone.map { ($0, 1) }))
+            down: hideOwnAnswers { link, frame in
+                if frame.resumesSession {
+                    link.subscribe((link.world.gone[link.clientIdentifier] ?? []).map { ($0, 1) })
                 }
             }),
         Mutation(
@@ -127,27 +115,11 @@ extension Mutation {
         Mutation(
             "qos-0-waits", "Messages of QoS 0 wait for a session too", violates: "MQTT-3.1.2-5",
             caughtBy: ["session-queue-qos-0", "choice-qos0-does-not-wait"],
-            up: { link, frame in
-                if let publication = frame.publication, !publication.isRetained {
-                    for (identifier, filters) in link.world.subscriptions
-                    where !link.world.open.contains(where: { $0.clientIdentifier == identifier }) {
-                        let isLowered = filters.contains { $0.key.matches(publication.topic) && $0.value == 0 }
-                        let isMatched = filters.contains { $0.key.matches(publication.topic) }
-                        if isMatched, publication.qos == 0 || isLowered {
-                            link.world.waiting[identifier, default: []].append(publication)
-                        }
-                    }
-                }
-                link.forward(frame)
+            up: wait { publication, filters in
+                let granted = filters.filter { $0.key.matches(publication.topic) }.values
+                return !publication.isRetained && !granted.isEmpty && (publication.qos == 0 || granted.contains(0))
             },
-            down: { link, frame in
-                link.deliver(frame)
-                guard frame.kind == .connack, frame.body == [1, 0] else { return }
-                for publication in link.world.waiting[link.clientIdentifier] ?? [] {
-                    link.deliver(publication.topic, publication.payload)
-                }
-                link.world.waiting[link.clientIdentifier] = nil
-            }),
+            down: deliverWaiting),
         Mutation(
             "clean-session-keeps-all", "CleanSession 1 goes on with the earlier session", violates: "MQTT-3.1.2-6",
             caughtBy: ["clean-session-discards-unacknowledged", "clean-session-discards-pubrel"],
@@ -167,9 +139,9 @@ extension Mutation {
             up: { link, frame in
                 if link.isFirstPacket, frame.kind == .connect, link.connect?.cleanSession == true {
                     for identifier in Array(link.world.subscriptions.keys)
-                    where identifier != link.clientIdentifier
-                        && !link.world.open.contains(where: { $0.clientIdentifier == identifier })
-                    { link.world.endSession(identifier) }
+                    where identifier != link.clientIdentifier && link.world.isAway(identifier) {
+                        link.world.endSession(identifier)
+                    }
                 }
                 link.forward(frame)
             }),
@@ -196,29 +168,19 @@ extension Mutation {
         Mutation(
             "session-ages", "What a session has received is forgotten after a second without packets",
             violates: "MQTT-4.1.0-2", caughtBy: ["session-lasts-with-open-qos2"],
-            up: { link, frame in
-                if link.lastSent.duration(to: .now) > .seconds(1), !link.isFirstPacket {
-                    link.close()
-                } else {
-                    link.forward(frame)
-                }
-            }),
+            up: close { link, _ in link.lastSent.duration(to: .now) > .seconds(1) && !link.isFirstPacket }),
         Mutation(
             "others-subscriptions-end-too", "The end of a connection removes its filters for everybody",
             violates: "MQTT-4.1.0-2", caughtBy: ["session-lasts-among-ending-ones"],
             up: { link, frame in
                 if frame.kind == .disconnect, link.connect?.cleanSession == true {
                     for other in link.world.open where other !== link {
-                        let filters = other.subscriptions.keys.filter { link.subscriptions[$0] != nil }
-                        if !filters.isEmpty { other.sendNow(.unsubscribe(0xfff0, Array(filters))) }
+                        other.unsubscribe(other.subscriptions.keys.filter { link.subscriptions[$0] != nil })
                     }
                 }
                 link.forward(frame)
             },
-            down: { link, frame in
-                if frame.kind == .unsuback, frame.identifier == 0xfff0 { return }
-                link.deliver(frame)
-            }),
+            down: hideOwnAnswers()),
 
         // Sent again
         Mutation(
@@ -231,10 +193,7 @@ extension Mutation {
         Mutation(
             "pubrel-not-again", "A PUBREL without PUBCOMP is not sent again", violates: "MQTT-4.4.0-1",
             caughtBy: ["unsubscribe-before-pubcomp"],
-            up: { link, frame in
-                if frame.kind == .pubrec { link.notes["pubrec \(frame.identifier)"] = 1 }
-                link.forward(frame)
-            },
+            up: notePubrecs,
             down: { link, frame in
                 if frame.kind == .pubrel, link.notes["pubrec \(frame.identifier)"] == nil { return }
                 link.deliver(frame)
@@ -242,10 +201,7 @@ extension Mutation {
         Mutation(
             "publish-again-behind-pubrec", "In place of a PUBREL its PUBLISH is sent again", violates: "MQTT-4.3.3-1",
             caughtBy: ["puback-after-pubrec"],
-            up: { link, frame in
-                if frame.kind == .pubrec { link.notes["pubrec \(frame.identifier)"] = 1 }
-                link.forward(frame)
-            },
+            up: notePubrecs,
             down: { link, frame in
                 if let publication = frame.publication, publication.qos == 2 {
                     link.world.publications[link.clientIdentifier + Wire.uint16(publication.identifier)] = publication
@@ -292,10 +248,7 @@ extension Mutation {
         Mutation(
             "pubrel-again-with-new-identifier", "A PUBREL that is sent again gets a new Packet Identifier",
             violates: "MQTT-4.4.0-1", caughtBy: ["identifiers-kept-qos-2", "unsubscribe-before-pubcomp"],
-            up: { link, frame in
-                if frame.kind == .pubrec { link.notes["pubrec \(frame.identifier)"] = 1 }
-                link.forward(frame)
-            },
+            up: notePubrecs,
             down: { link, frame in
                 var frame = frame
                 if frame.kind == .pubrel, link.notes["pubrec \(frame.identifier)"] == nil { frame.identifier += 1000 }
@@ -315,47 +268,15 @@ extension Mutation {
         Mutation(
             "sent-again-though-acknowledged", "What was acknowledged is sent again", violates: "MQTT-4.4.0-1",
             caughtBy: ["retry-qos2-released", "retry-qos2-done"],
-            down: { link, frame in
-                if let publication = frame.publication, publication.qos > 0 {
-                    link.world.publications[link.clientIdentifier] = publication
-                }
-                link.deliver(frame)
-                if frame.kind == .connack, frame.body == [1, 0],
-                    var publication = link.world.publications[link.clientIdentifier]
-                {
-                    publication.isDuplicate = true
-                    link.deliver(.publish(publication))
-                }
-            }),
+            down: sendAgain(behind: [1, 0]) { $0.qos > 0 }),
         Mutation(
             "qos-0-sent-again", "A QoS 0 message is sent again on the next connection", violates: "MQTT-4.3.1-1",
             caughtBy: ["qos0-sender-not-again"],
-            down: { link, frame in
-                if let publication = frame.publication, publication.qos == 0 {
-                    link.world.publications[link.clientIdentifier] = publication
-                }
-                link.deliver(frame)
-                if frame.kind == .connack, frame.body == [1, 0],
-                    let publication = link.world.publications[link.clientIdentifier]
-                {
-                    link.deliver(.publish(publication))
-                }
-            }),
+            down: sendAgain(behind: [1, 0]) { $0.qos == 0 }),
         Mutation(
             "sent-again-to-clean-session", "What was not acknowledged is sent to a clean session too",
             violates: "MQTT-3.1.2-6", caughtBy: ["clean-session-discards"],
-            down: { link, frame in
-                if let publication = frame.publication, publication.qos > 0 {
-                    link.world.publications[link.clientIdentifier] = publication
-                }
-                link.deliver(frame)
-                if frame.kind == .connack, frame.body == [0, 0],
-                    var publication = link.world.publications[link.clientIdentifier]
-                {
-                    publication.isDuplicate = true
-                    link.deliver(.publish(publication))
-                }
-            }),
+            down: sendAgain(behind: [0, 0]) { $0.qos > 0 }),
         Mutation(
             "pubrel-sent-to-clean-session", "An unfinished release is sent to a clean session",
             violates: "MQTT-3.1.2-6", caughtBy: ["clean-session-discards-pubrel"],
@@ -405,11 +326,37 @@ extension Mutation {
                 link.deliver(frame)
             }),
     ]
+
+    private static let notePubrecs: OnPacket = { link, frame in
+        if frame.kind == .pubrec { link.notes["pubrec \(frame.identifier)"] = 1 }
+        link.forward(frame)
+    }
+
+    /// The last PUBLISH to a client that is so comes again behind this CONNACK.
+    private static func sendAgain(
+        behind connack: [UInt8], where isMeant: @escaping @Sendable (BrokerPacket.Publication) -> Bool
+    ) -> OnPacket {
+        { link, frame in
+            if let publication = frame.publication, isMeant(publication) {
+                link.world.publications[link.clientIdentifier] = publication
+            }
+            link.deliver(frame)
+            if frame.kind == .connack, frame.body == connack,
+                var publication = link.world.publications[link.clientIdentifier]
+            {
+                publication.isDuplicate = publication.qos > 0
+                link.deliver(.publish(publication))
+            }
+        }
+    }
 }
 
 extension Link {
     /// The highest QoS of the subscriptions that match.
     func granted(_ topic: [UInt8]) -> UInt8? { subscriptions.filter { $0.key.matches(topic) }.values.max() }
+
+    /// How many subscriptions match.
+    func matching(_ topic: [UInt8]) -> Int { subscriptions.keys.count { $0.matches(topic) } }
 
     func clearRetained() {
         for topic in retainedTopics { world.clearRetained(topic) }

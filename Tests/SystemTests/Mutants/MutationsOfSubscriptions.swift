@@ -104,11 +104,9 @@ extension Mutation {
                 }
                 link.forward(frame)
             },
-            down: { link, frame in
-                if frame.kind == .unsuback, frame.identifier == 0xfff0 { return }
-                link.deliver(frame)
+            down: hideOwnAnswers { link, frame in
                 if frame.kind == .suback, let filter = link.held.popLast()?.subscriptions?.first?.filter {
-                    link.forward(.unsubscribe(0xfff0, [filter]))
+                    link.unsubscribe([filter])
                 }
             }),
         Mutation(
@@ -181,41 +179,31 @@ extension Mutation {
                 let good = frame.readableFilters.prefix {
                     $0.qos < 3 && $0.filter.isUTF8 && !$0.filter.isEmpty && !$0.filter.hasOddHash
                 }
-                if !good.isEmpty { link.forward(.subscribe(0xfff0, Array(good))) }
+                link.subscribe(Array(good))
                 link.forward(frame)
             },
-            down: { link, frame in
-                if frame.kind == .suback, frame.identifier == 0xfff0 { return }
-                link.deliver(frame)
-            }),
+            down: hideOwnAnswers()),
         Mutation(
             "wrong-subscribe-subscribes", "A SUBSCRIBE with wrong flags or identifier 0 closes, but has subscribed",
             violates: "MQTT-3.8.1-1", caughtBy: ["subscribe-flags"],
             up: { link, frame in
                 if frame.kind == .subscribe, frame.isViolation, let all = frame.subscriptions {
-                    let granted = all.map { (filter: $0.filter, qos: min($0.qos, 1)) }
-                        .filter { $0.filter.isUTF8 && !$0.filter.hasNUL && !$0.filter.isEmpty }
-                    if !granted.isEmpty { link.forward(.subscribe(0xfff0, granted)) }
+                    let good = all.filter { $0.filter.isUTF8 && !$0.filter.hasNUL && !$0.filter.isEmpty }
+                    link.subscribe(good.map { ($0.filter, min($0.qos, 1)) })
                 }
                 link.forward(frame)
             },
-            down: { link, frame in
-                if frame.kind == .suback, frame.identifier == 0xfff0 { return }
-                link.deliver(frame)
-            }),
+            down: hideOwnAnswers()),
         Mutation(
             "wrong-unsubscribe-unsubscribes", "An UNSUBSCRIBE that breaks a rule closes, but has taken away",
             violates: "MQTT-3.10.1-1", caughtBy: ["unsubscribe-flags"],
             up: { link, frame in
-                if frame.kind == .unsubscribe, frame.isViolation || frame.hasBadFilter, !link.subscriptions.isEmpty {
-                    link.forward(.unsubscribe(0xfff0, Array(link.subscriptions.keys)))
+                if frame.kind == .unsubscribe, frame.isViolation || frame.hasBadFilter {
+                    link.unsubscribe(Array(link.subscriptions.keys))
                 }
                 link.forward(frame)
             },
-            down: { link, frame in
-                if frame.kind == .unsuback, frame.identifier == 0xfff0 { return }
-                link.deliver(frame)
-            }),
+            down: hideOwnAnswers()),
         Mutation(
             "subscribe-without-filter-answered", "A SUBSCRIBE without a filter is answered", violates: "MQTT-3.8.3-3",
             caughtBy: ["subscribe-without-filter", "subscribe-without-body"],
@@ -238,13 +226,8 @@ extension Mutation {
                 }
                 link.forward(frame)
             },
-            down: { link, frame in
-                link.deliver(frame)
-                guard var publication = frame.publication, !publication.isRetained,
-                    link.again.contains(where: { $0.matches(publication.topic) })
-                else { return }
-                publication.identifier += publication.qos > 0 ? 1000 : 0
-                link.deliver(.publish(publication))
+            down: copy { link, publication in
+                !publication.isRetained && link.again.contains { $0.matches(publication.topic) } ? 1 : 0
             }),
         Mutation(
             "resubscribe-keeps-qos", "The same filter again leaves the QoS as it was", violates: "MQTT-3.8.4-3",
@@ -276,30 +259,23 @@ extension Mutation {
                     let gone = link.subscriptions.keys.filter { old in
                         all.contains { $0.filter != old && $0.filter.matches(old) }
                     }
-                    if !gone.isEmpty { link.forward(.unsubscribe(0xfff0, Array(gone))) }
+                    link.unsubscribe(gone)
                 }
                 link.forward(frame)
             },
-            down: { link, frame in
-                if frame.kind == .unsuback, frame.identifier == 0xfff0 { return }
-                link.deliver(frame)
-            }),
+            down: hideOwnAnswers()),
         Mutation(
             "resubscribe-replaces-others", "A SUBSCRIBE replaces the same filter of other clients",
             violates: "MQTT-3.8.4-3", caughtBy: ["resubscribe-own-only"],
             up: { link, frame in
                 if frame.kind == .subscribe, let all = frame.subscriptions {
                     for other in link.world.open where other !== link {
-                        let same = all.filter { other.subscriptions[$0.filter] != nil }
-                        if !same.isEmpty { other.sendNow(.subscribe(0xfff0, same)) }
+                        other.subscribe(all.filter { other.subscriptions[$0.filter] != nil })
                     }
                 }
                 link.forward(frame)
             },
-            down: { link, frame in
-                if frame.kind == .suback, frame.identifier == 0xfff0 { return }
-                link.deliver(frame)
-            }),
+            down: hideOwnAnswers()),
         Mutation(
             "resubscribe-interrupts", "A repeated SUBSCRIBE loses the next message", violates: "MQTT-3.8.4-3",
             caughtBy: ["resubscribe-loses-nothing", "resubscribe-amid-messages"],
@@ -349,51 +325,38 @@ extension Mutation {
             "unsubscribe-takes-all-that-match", "UNSUBSCRIBE takes away whatever its filter matches",
             violates: "MQTT-3.10.4-1", caughtBy: ["unsubscribe-one-of-several"],
             up: { link, frame in
-                guard frame.kind == .unsubscribe, frame.hasRightFlags, let filters = frame.filters else {
-                    return link.forward(frame)
+                if frame.kind == .unsubscribe, frame.hasRightFlags, let filters = frame.filters {
+                    let matched = link.subscriptions.keys.filter { old in
+                        filters.contains { $0.matches(old) || old.matches($0) }
+                    }
+                    link.unsubscribe(matched)
                 }
-                let matched = link.subscriptions.keys.filter { old in
-                    filters.contains { $0.matches(old) || old.matches($0) }
-                }
-                if !matched.isEmpty { link.forward(.unsubscribe(0xfff0, Array(matched))) }
                 link.forward(frame)
             },
-            down: { link, frame in
-                if frame.kind == .unsuback, frame.identifier == 0xfff0 { return }
-                link.deliver(frame)
-            }),
+            down: hideOwnAnswers()),
         Mutation(
             "unsubscribe-folds-case", "UNSUBSCRIBE compares without case, separators and accents",
             violates: "MQTT-4.7.3-4", caughtBy: ["distinct-subscriptions"],
             up: { link, frame in
-                guard frame.kind == .unsubscribe, frame.hasRightFlags, let filters = frame.filters else {
-                    return link.forward(frame)
+                if frame.kind == .unsubscribe, frame.hasRightFlags, let filters = frame.filters {
+                    let folded = Set(filters.map(\.folded))
+                    link.unsubscribe(link.subscriptions.keys.filter { folded.contains($0.folded) })
                 }
-                let folded = Set(filters.map(\.folded))
-                let matched = link.subscriptions.keys.filter { folded.contains($0.folded) }
-                if !matched.isEmpty { link.forward(.unsubscribe(0xfff0, Array(matched))) }
                 link.forward(frame)
             },
-            down: { link, frame in
-                if frame.kind == .unsuback, frame.identifier == 0xfff0 { return }
-                link.deliver(frame)
-            }),
+            down: hideOwnAnswers()),
         Mutation(
             "unsubscribe-for-all", "UNSUBSCRIBE takes the filter away from every client", violates: "MQTT-3.10.4-1",
             caughtBy: ["unsubscribe-own-only"],
             up: { link, frame in
                 if frame.kind == .unsubscribe, let filters = frame.filters {
                     for other in link.world.open where other !== link {
-                        let same = filters.filter { other.subscriptions[$0] != nil }
-                        if !same.isEmpty { other.sendNow(.unsubscribe(0xfff0, same)) }
+                        other.unsubscribe(filters.filter { other.subscriptions[$0] != nil })
                     }
                 }
                 link.forward(frame)
             },
-            down: { link, frame in
-                if frame.kind == .unsuback, frame.identifier == 0xfff0 { return }
-                link.deliver(frame)
-            }),
+            down: hideOwnAnswers()),
         Mutation(
             "unsubscribe-drops-what-is-on-its-way", "UNSUBSCRIBE drops the messages on their way",
             violates: "MQTT-3.10.4-3", caughtBy: ["unsubscribe-several-on-their-way"],

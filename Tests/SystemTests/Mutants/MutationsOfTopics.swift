@@ -37,37 +37,19 @@ extension Mutation {
                 if frame.kind == .subscribe, frame.hasRightFlags, let all = frame.subscriptions,
                     all.contains(where: { $0.filter.hasOddHash })
                 {
-                    let tag = Array(link.clientIdentifier.prefix(6))
-                    link.forward(.subscribe(0xfff0, [(filter: tag + Array("/#".utf8), qos: UInt8(1))]))
+                    link.subscribe([(link.clientIdentifier.prefix(6) + Array("/#".utf8), 1)])
                 }
                 link.forward(frame)
             },
-            down: { link, frame in
-                if frame.kind == .suback, frame.identifier == 0xfff0 { return }
-                link.deliver(frame)
-            }),
+            down: hideOwnAnswers()),
         Mutation(
             "wildcards-refused", "Filters with wildcards get return code 0x80", violates: "ANNEX-3.8.3",
             caughtBy: ["wildcards-are-supported", "subscribe-wildcard-works"],
-            up: { link, frame in
-                if frame.kind == .subscribe, frame.hasRightFlags, let all = frame.subscriptions,
-                    all.contains(where: { $0.filter.hasWildcard && !$0.filter.hasOddHash })
-                {
-                    return link.deliver(Frame(.suback, frame.body.prefix(2) + all.map { _ in 0x80 }))
-                }
-                link.forward(frame)
-            }),
+            up: refuseWildcards(with: 0x80)),
         Mutation(
             "wildcards-answered-by-3", "Filters with wildcards get return code 3", violates: "MQTT-3.8.4-1",
             caughtBy: ["subscribe-wildcard-answered", "subscribe-wildcard-works"],
-            up: { link, frame in
-                if frame.kind == .subscribe, frame.hasRightFlags, let all = frame.subscriptions,
-                    all.contains(where: { $0.filter.hasWildcard && !$0.filter.hasOddHash })
-                {
-                    return link.deliver(Frame(.suback, frame.body.prefix(2) + all.map { _ in 3 }))
-                }
-                link.forward(frame)
-            }),
+            up: refuseWildcards(with: 3)),
         Mutation(
             "hash-matches-not-parent", "a/# does not match a", violates: "MQTT-4.7.1-2",
             caughtBy: ["retained-by-wildcard"],
@@ -82,28 +64,14 @@ extension Mutation {
         Mutation(
             "hash-matches-text", "a/# matches whatever begins with a", violates: "MQTT-4.7.1-2",
             caughtBy: ["multi-level-matches-no-more"],
-            up: { link, frame in
-                if let publication = frame.publication {
-                    link.world.inject(publication.topic, publication.payload) { filter in
-                        filter.suffix(2) == Array("/#".utf8) && !filter.matches(publication.topic)
-                            && publication.topic.starts(with: filter.dropLast(2)) && !filter.dropLast(2).isEmpty
-                    }
-                }
-                link.forward(frame)
+            up: spread { filter, topic in
+                filter.suffix(2) == Array("/#".utf8) && !filter.matches(topic)
+                    && topic.starts(with: filter.dropLast(2)) && !filter.dropLast(2).isEmpty
             }),
         Mutation(
             "hash-matches-dollar", "# and + match topics that begin with $", violates: "MQTT-4.7.2-1",
             caughtBy: ["dollar-plus", "dollar-multi-level"],
-            up: { link, frame in
-                if let publication = frame.publication, publication.topic.beginsWithDollar {
-                    link.world.inject(publication.topic, publication.payload) {
-                        ($0.first == UInt8(ascii: "#") || $0.first == UInt8(ascii: "+"))
-                            && $0.matches(publication.topic)
-                    }
-                    if publication.isRetained { link.world.cleared[publication.topic] = false }
-                }
-                link.forward(frame)
-            }),
+            up: spread { $1.beginsWithDollar && $0.beginsWild && $0.matches($1) }),
         Mutation(
             "hash-brings-sys", "A new subscription that begins with a wildcard brings what is retained below $",
             violates: "MQTT-4.7.2-1", caughtBy: ["dollar-plus-retained", "dollar-multi-level-retained"],
@@ -113,11 +81,7 @@ extension Mutation {
                 }
                 if frame.kind == .subscribe, let all = frame.subscriptions {
                     let kept = Array(link.world.cleared.keys) + [Array("$SYS/broker/uptime".utf8)]
-                    for topic in kept
-                    where all.contains(where: {
-                        ($0.filter.first == UInt8(ascii: "#") || $0.filter.first == UInt8(ascii: "+"))
-                            && $0.filter.matches(topic)
-                    }) {
+                    for topic in kept where all.contains(where: { $0.filter.beginsWild && $0.filter.matches(topic) }) {
                         link.deliver(topic, Array("1".utf8), isRetained: true)
                     }
                 }
@@ -128,9 +92,7 @@ extension Mutation {
             violates: "MQTT-4.7.2-1", caughtBy: ["dollar-will"],
             closed: { link in
                 if let will = link.connect?.will, will.topic.beginsWithDollar {
-                    link.world.inject(will.topic, will.message) {
-                        ($0.first == UInt8(ascii: "#") || $0.first == UInt8(ascii: "+")) && $0.matches(will.topic)
-                    }
+                    link.world.inject(will.topic, will.message) { $0.beginsWild && $0.matches(will.topic) }
                 }
                 link.letClose()
             }),
@@ -143,28 +105,17 @@ extension Mutation {
         Mutation(
             "plus-matches-more", "+ at the end matches several levels", violates: "MQTT-4.7.1-3",
             caughtBy: ["single-level-several"],
-            up: { link, frame in
-                if let publication = frame.publication {
-                    link.world.inject(publication.topic, publication.payload) { filter in
-                        filter.last == UInt8(ascii: "+") && !filter.matches(publication.topic)
-                            && (filter.dropLast() + Array("#".utf8)).matches(publication.topic)
-                    }
-                }
-                link.forward(frame)
+            up: spread { filter, topic in
+                filter.last == UInt8(ascii: "+") && !filter.matches(topic)
+                    && (filter.dropLast() + Array("#".utf8)).matches(topic)
             }),
         Mutation(
             "plus-matches-no-level", "+ matches a level that is not there", violates: "MQTT-4.7.1-3",
             caughtBy: ["single-level-matches-no-more", "single-level-between"],
-            up: { link, frame in
-                if let publication = frame.publication {
-                    link.world.inject(publication.topic, publication.payload) { filter in
-                        let plus = Array("+".utf8)
-                        return !filter.matches(publication.topic) && filter.levels.contains(plus)
-                            && Array(filter.levels.filter { $0 != plus }.joined(separator: Array("/".utf8)))
-                                .matches(publication.topic)
-                    }
-                }
-                link.forward(frame)
+            up: spread { filter, topic in
+                let plus = Array("+".utf8)
+                return !filter.matches(topic) && filter.levels.contains(plus)
+                    && Array(filter.levels.filter { $0 != plus }.joined(separator: Array("/".utf8))).matches(topic)
             }),
         Mutation(
             "plus-matches-no-empty-level", "+ does not match an empty level", violates: "MQTT-4.7.1-3",
@@ -182,26 +133,11 @@ extension Mutation {
         Mutation(
             "topics-without-case", "Topics and filters are compared without case", violates: "MQTT-4.7.3-4",
             caughtBy: ["distinct-names", "distinct-subscriptions"],
-            up: { link, frame in
-                if let publication = frame.publication {
-                    link.world.inject(publication.topic, publication.payload) { filter in
-                        !filter.matches(publication.topic) && filter.lowercased.matches(publication.topic.lowercased)
-                    }
-                }
-                link.forward(frame)
-            }),
+            up: spread { !$0.matches($1) && $0.lowercased.matches($1.lowercased) }),
         Mutation(
             "topics-folded", "Topics and filters are compared without accents, blanks, separators and case",
             violates: "MQTT-4.7.3-4", caughtBy: ["distinct-unicode", "bom-topic"],
-            up: { link, frame in
-                if let publication = frame.publication {
-                    link.world.inject(publication.topic, publication.payload) { filter in
-                        !filter.matches(publication.topic) && !filter.hasWildcard
-                            && filter.folded == publication.topic.folded
-                    }
-                }
-                link.forward(frame)
-            }),
+            up: spread { !$0.matches($1) && !$0.hasWildcard && $0.folded == $1.folded }),
         Mutation(
             "topics-as-paths", "Dots and backslashes mean what they mean in file systems", violates: "MQTT-4.7.3-4",
             caughtBy: ["dots-are-text"],
@@ -240,22 +176,11 @@ extension Mutation {
         Mutation(
             "topics-of-one-character-refused", "A topic of one character ends the connection", violates: "MQTT-4.7.3-1",
             caughtBy: ["only-separators"],
-            up: { link, frame in
-                if let publication = frame.publication, publication.topic.count <= 2, !publication.topic.hasWildcard {
-                    link.close()
-                } else {
-                    link.forward(frame)
-                }
-            }),
+            up: close { $1.publication.map { $0.topic.count <= 2 && !$0.topic.hasWildcard } ?? false }),
         Mutation(
             "everything-to-everybody", "Filters are not looked at: each client gets each message",
             violates: "MQTT-3.3.2-3", caughtBy: ["publish-not-matching", "multi-level-matches-no-more"],
-            up: { link, frame in
-                if let publication = frame.publication, !publication.topic.hasWildcard {
-                    link.world.inject(publication.topic, publication.payload) { !$0.matches(publication.topic) }
-                }
-                link.forward(frame)
-            }),
+            up: spread { !$1.hasWildcard && !$0.matches($1) }),
         Mutation(
             "retained-to-everybody", "A new subscription brings what is retained on other topics too",
             violates: "MQTT-3.3.1-6", caughtBy: ["retained-while-connected", "retained-other-filter"],
@@ -274,58 +199,19 @@ extension Mutation {
         Mutation(
             "queue-takes-everything", "For a session without connection every message waits", violates: "MQTT-3.1.2-5",
             caughtBy: ["session-queue-only-its-own"],
-            up: { link, frame in
-                if let publication = frame.publication {
-                    for (identifier, filters) in link.world.subscriptions
-                    where !link.world.open.contains(where: { $0.clientIdentifier == identifier })
-                        && !filters.keys.contains(where: { $0.matches(publication.topic) })
-                    {
-                        link.world.waiting[identifier, default: []].append(publication)
-                    }
-                }
-                link.forward(frame)
-            },
-            down: { link, frame in
-                link.deliver(frame)
-                guard frame.kind == .connack, frame.body == [1, 0] else { return }
-                for publication in link.world.waiting[link.clientIdentifier] ?? [] {
-                    link.deliver(publication.topic, publication.payload)
-                }
-                link.world.waiting[link.clientIdentifier] = nil
-            }),
+            up: wait { publication, filters in !filters.keys.contains { $0.matches(publication.topic) } },
+            down: deliverWaiting),
         Mutation(
             "dollar-waits", "For a session whose filter begins with a wildcard, topics below $ wait",
             violates: "MQTT-4.7.2-1", caughtBy: ["dollar-plus-waiting"],
-            up: { link, frame in
-                if let publication = frame.publication, publication.topic.beginsWithDollar {
-                    for (identifier, filters) in link.world.subscriptions
-                    where !link.world.open.contains(where: { $0.clientIdentifier == identifier })
-                        && filters.keys.contains(where: { $0.matches(publication.topic) })
-                    {
-                        link.world.waiting[identifier, default: []].append(publication)
-                    }
-                }
-                link.forward(frame)
+            up: wait { publication, filters in
+                publication.topic.beginsWithDollar && filters.keys.contains { $0.matches(publication.topic) }
             },
-            down: { link, frame in
-                link.deliver(frame)
-                guard frame.kind == .connack, frame.body == [1, 0] else { return }
-                for publication in link.world.waiting[link.clientIdentifier] ?? [] {
-                    link.deliver(publication.topic, publication.payload)
-                }
-                link.world.waiting[link.clientIdentifier] = nil
-            }),
+            down: deliverWaiting),
         Mutation(
             "dollar-deliverable", "Clients can talk to each other below $SYS", violates: "ANNEX-4.7.2",
             caughtBy: ["dollar-is-not-for-clients", "publish-to-sys-dropped"],
-            up: { link, frame in
-                if let publication = frame.publication, publication.topic.beginsWithDollar {
-                    link.world.inject(publication.topic, publication.payload) {
-                        $0.beginsWithDollar && $0.matches(publication.topic)
-                    }
-                }
-                link.forward(frame)
-            }),
+            up: spread { $1.beginsWithDollar && $0.beginsWithDollar && $0.matches($1) }),
         Mutation(
             "shared-subscriptions-not-shared", "Each member of a shared subscription gets each message",
             violates: "MQTT-4.5.0-1", caughtBy: ["choice-shared-subscription"],
@@ -356,9 +242,22 @@ extension Mutation {
                 }
             }),
     ]
+
+    private static func refuseWildcards(with code: UInt8) -> OnPacket {
+        { link, frame in
+            if frame.kind == .subscribe, frame.hasRightFlags, let all = frame.subscriptions,
+                all.contains(where: { $0.filter.hasWildcard && !$0.filter.hasOddHash })
+            {
+                return link.deliver(Frame(.suback, frame.body.prefix(2) + all.map { _ in code }))
+            }
+            link.forward(frame)
+        }
+    }
 }
 
 extension [UInt8] {
+    fileprivate var beginsWild: Bool { first == UInt8(ascii: "#") || first == UInt8(ascii: "+") }
+
     /// A wildcard that is not a level of its own, or a # that is not the last one.
     var hasOddHash: Bool {
         let levels = self.levels
