@@ -139,10 +139,11 @@ final class CaseRun {
     private func finish(_ client: Client) throws(Failure) {
         client.finish()
         while true {
-            switch client.receive(until: deadline) {
+            let arrival = client.receive(until: deadline)
+            switch arrival {
             case .closed: return
             case .packet: continue
-            case .garbage: throw failure(client.receive(until: deadline), expected: [.closed(within: nil)])
+            case .garbage: throw failure(arrival, expected: [.closed(within: nil)])
             case .silence, .timedOut:
                 throw failure(.timeLimit, expected: "the broker closes its side as well", came: "it stays open")
             }
