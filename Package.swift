@@ -73,7 +73,7 @@ let package = Package(
         .testTarget(
             name: "LogsTests", dependencies: ["Logs", "Transport", .product(name: "Logging", package: "swift-log")],
             swiftSettings: testSettings),
-        .testTarget(name: "TransportTests", dependencies: ["Transport"], swiftSettings: testSettings),
+        .testTarget(name: "TransportTests", dependencies: ["Seeded", "Transport"], swiftSettings: testSettings),
         .testTarget(
             name: "ServerTests",
             dependencies: [

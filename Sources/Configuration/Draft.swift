@@ -6,8 +6,6 @@ struct Draft: Equatable {
     var notes: [String] = []
     /// The value counts for nothing, not even for having been set.
     var isIgnored = false
-    /// What of an honoured key this version lacks.
-    var unbuilt: String?
 
     init(configuration: Configuration, listener: Configuration.Listener) {
         self.configuration = configuration

@@ -99,7 +99,7 @@ struct Settings {
         guard !draft.isIgnored else { return }
         if let first, !key.addsUp { warnRepeated(key, name, first) }
         seen[place] = position
-        try judge(key, value, at: place, draft)
+        try judge(key, value, at: place)
     }
 
     /// The value without what Mosquitto doesn't look at: words behind those that it takes.
@@ -149,15 +149,14 @@ struct Settings {
     // MARK: - What the server does with it
 
     private mutating func judge(
-        _ key: Configuration.Key, _ value: Value, at place: Place, _ draft: Draft
+        _ key: Configuration.Key, _ value: Value, at place: Place
     ) throws(Problem) {
         var changes: Bool { get throws(Problem) { try Draft.changesAnything(key, value) } }
         switch key.status {
         case .accepted(let reason):
             warn("'\(value.name)' has no effect: \(reason)")
+        case .honoured: break
         case _ where support == .everything: break
-        case .honoured:
-            if let what = draft.unbuilt, unbuilt[place] == nil { unbuilt[place] = (position, what) }
         case .notBuilt:
             unbuilt[place] = try changes ? (position, value.described(words: key.words)) : nil
         case .keptInMemory:
