@@ -39,7 +39,9 @@ package final class Log: Sendable {
         adopt(settings, writers)
     }
 
-    package func adopt(_ settings: Settings, _ writers: [LogWriter]) {
+    /// Other settings from now on, and other places where `writers` names them.
+    package func adopt(_ settings: Settings, _ writers: [LogWriter]? = nil) {
+        let writers = writers ?? state.withLock { $0.writers }
         for writer in writers { writer.adopt(settings.style) }
         state.withLock {
             $0.settings = settings
@@ -62,7 +64,7 @@ package final class Log: Sendable {
 
     /// A client that got to a session has its two lines, whatever others do.
     private func writeConnection(_ kind: LogKind, _ message: String, _ fields: [LogField], isCounted: Bool) {
-        let isMistake = fields.contains { $0.name == "rule" }
+        let isMistake = fields.contains { $0.name == "mistake" }
         guard isMistake || state.withLock({ $0.settings.tellsConnections }) else { return }
         guard isCounted, !fields.contains(where: { $0.name == "client" }) else { return put(kind, message, fields) }
         count(kind, message, fields)
