@@ -50,6 +50,8 @@ package struct Directory: Sendable {
         return chosen
     }
 
+    package func hasSession(of client: ClientIdentifier) -> Bool { sessions.number(of: client) != nil }
+
     package mutating func setConnected(_ session: SessionReference, _ isConnected: Bool) {
         sessions.setConnected(session.number, isConnected)
     }

@@ -36,7 +36,7 @@ struct OutgoingMessages: Sendable {
     /// What came of a new message.
     enum Admission: Equatable { case waits, isDropped }
 
-    private var items = Deque<Item>()
+    private(set) var items = Deque<Item>()
     /// How many at the front have been sent once.
     private var sent: Int32 = 0
     private(set) var inFlight: Int32 = 0

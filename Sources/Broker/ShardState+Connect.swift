@@ -6,7 +6,6 @@ extension ShardState {
     mutating func connect(
         _ connect: Connect, _ number: ConnectionNumber, _ now: Instant, _ outbox: inout Outbox
     ) {
-        guard shedding < .connections else { return refuseForMemory(number, now, &outbox) }
         let client: ClientIdentifier
         let will: WillMessage?
         do throws(Refusal) {
@@ -19,6 +18,7 @@ extension ShardState {
             case .unanswered(let what): return end(number, .protocolViolation(what), now: now, into: &outbox)
             }
         }
+        guard !isRefusedForMemory(number, client, now, &outbox) else { return }
         let isPlaced = connections[Int(number)].isPlaced
         let (directory, shard) = (directory, shard)
         var home = directory.withLock { $0.home(of: client, askedFrom: shard, isPlaced: isPlaced) }

@@ -1,9 +1,10 @@
+import Locks
 import MQTT
 
 /// What is given up for `memory_limit`, in this order; each stage includes those before it.
 package enum Shedding: UInt8, Comparable, CaseIterable, Sendable {
     case none
-    /// New connections are refused.
+    /// New connections are refused; who has a session may come back to it, for that frees what waits there.
     case connections
     /// QoS 0 messages neither wait for a session nor in an output that the network does not take.
     case queues
@@ -56,9 +57,14 @@ extension ShardState {
         shedding = stage
     }
 
-    mutating func refuseForMemory(_ number: ConnectionNumber, _ now: Instant, _ outbox: inout Outbox) {
+    /// Whether a CONNECT was refused because there is no memory for another session.
+    mutating func isRefusedForMemory(
+        _ number: ConnectionNumber, _ client: ClientIdentifier, _ now: Instant, _ outbox: inout Outbox
+    ) -> Bool {
+        guard shedding >= .connections, !directory.withLock({ $0.hasSession(of: client) }) else { return false }
         counters.memoryConnectionsRefused += 1
         refuse(number, .serverUnavailable, now, &outbox)
+        return true
     }
 
     /// Drops what waits at QoS 0 for some sessions.
@@ -108,5 +114,4 @@ extension ShardState {
     }
 
     package mutating func countRefusedConnection() { counters.connectionsRefused += 1 }
-    package mutating func countConnectionRefusedForMemory() { counters.memoryConnectionsRefused += 1 }
 }

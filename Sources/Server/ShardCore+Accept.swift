@@ -26,7 +26,6 @@ extension ShardCore {
         let most = state.rules[Int(listener.number)].connections
         for _ in 0..<max(Self.acceptsPerTurn / listeners.count, Self.fewestAccepts) {
             switch listener.socket.accept(atMost: most, ofAll: state.limits.connections) {
-            case .stream where state.shedding >= .readers: state.countConnectionRefusedForMemory()  // Closed at once.
             case .stream(let stream):
                 open(stream, listener: listener.number, awaiting: listener.awaitedHeader)
             case .refused(let isListenerFull):

@@ -66,7 +66,7 @@ private final class FuzzedShards {
     init(shards: Int, seed: UInt64) {
         self.shards = shards
         generator = SeededGenerator(seed: seed)
-        var limits = Limits()
+        var limits = Limits.withoutDamping
         limits.inFlightMessages = generator.element(of: [1, 3, 20])
         limits.queuedMessages = generator.element(of: [0, 5, 1000])
         harness = ShardHarness(shards: shards, limits: limits, seed: seed)

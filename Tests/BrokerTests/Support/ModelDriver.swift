@@ -29,6 +29,7 @@ final class ModelDriver: BrokerDriver {
         limits.queuedBytes = program.limits.queuedBytes
         limits.queuesAtMostOnce = program.limits.queuesAtMostOnce
         limits.messagesPerStep = program.limits.step
+        limits.takeovers = 0  // The model knows no time between them.
         let broker = ShardHarness(shards: program.shards, limits: limits, seed: seed)
         broker.settlesAtOnce = false
         return broker

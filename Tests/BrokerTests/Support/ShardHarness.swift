@@ -45,7 +45,7 @@ final class ShardHarness {
     private var answers: [(TestConnection, ControlPacket)] = []
 
     init(
-        shards count: Int = 1, limits: Limits = Limits(), rules: [ListenerRules] = [ListenerRules()], seed: UInt64 = 1
+        shards count: Int = 1, limits: Limits = .withoutDamping, rules: [ListenerRules] = [ListenerRules()], seed: UInt64 = 1
     ) {
         let directory = Lock(Directory(shards: count, seed: seed))
         let now = now
@@ -124,7 +124,9 @@ final class ShardHarness {
     }
 
     private func handleUnread(_ connection: TestConnection) {
-        while case .on(let shard, let number) = connection.place, !connection.unread.isEmpty {
+        while case .on(let shard, let number) = connection.place, !connection.unread.isEmpty,
+            !shards[shard].state.isPaused(number)
+        {
             let bytes = connection.unread[0]
             let owner = shards[shard]
             do throws(CloseReason) {
@@ -139,9 +141,10 @@ final class ShardHarness {
             } catch {
                 owner.state.end(number, error, now: now, into: &owner.outbox)
             }
+            // A CONNECT that is moved is sent again where it came to; one that waits is handled later.
+            let isKept = owner.outbox.hold == .packet
             apply(shard)
-            // A CONNECT that is moved is sent again where it came to.
-            if connection.place != .moving { connection.unread.removeFirst() }
+            if connection.place != .moving, !isKept { connection.unread.removeFirst() }
         }
         if connection.place == .closed { connection.unread = [] }
     }
@@ -281,6 +284,9 @@ final class ShardHarness {
     private func tick(_ shard: Int) {
         shards[shard].state.tick(now, into: &shards[shard].outbox)
         apply(shard)
+        while let number = shards[shard].state.takeWoken() {
+            if let connection = shards[shard].connections[Int(number)] { handleUnread(connection) }
+        }
     }
 
     /// The clock goes from one deadline of a shard to the next, up to `milliseconds` from now.
@@ -339,6 +345,33 @@ final class ShardHarness {
         shards[shard].state.setUnread(number, isUnread, now: now)
     }
 
+    func isPaused(_ connection: TestConnection) -> Bool {
+        guard case .on(let shard, let number) = connection.place else { return false }
+        return shards[shard].state.isPaused(number)
+    }
+
+    /// Memory is short, or is no longer.
+    func shed(_ stage: Shedding) {
+        for shard in shards { shard.state.shed(stage) }
+        finish()
+    }
+
+    /// What the sessions hold, counted one by one: how many messages on each shard, and bytes of their payloads.
+    var heldByLooking: (messages: Int, bytes: Int) {
+        var (messages, bytes) = (0, 0)
+        for shard in shards {
+            var seen: Set<[UInt8]> = []
+            for item in shard.state.sessions.flatMap(\.outgoing.items) {
+                guard let message = item.message, item.isRetained || seen.insert(message.payload).inserted else {
+                    continue
+                }
+                messages += 1
+                bytes += message.payloadCount
+            }
+        }
+        return (messages, bytes)
+    }
+
     func hasWork(_ shard: Int = 0) -> Bool { shards[shard].state.hasWork }
     var counters: Counters { shards.map(\.state.figures).reduce(Counters(), +) }
     var figures: Directory { directory.withLock { $0 } }
@@ -359,5 +392,14 @@ extension ControlPacket {
             .acknowledgement(.publishComplete, acknowledgement.packetIdentifier)
         default: nil
         }
+    }
+}
+
+extension Limits {
+    /// Takeovers are many, and time stands still between them.
+    static var withoutDamping: Limits {
+        var limits = Limits()
+        limits.takeovers = 0
+        return limits
     }
 }

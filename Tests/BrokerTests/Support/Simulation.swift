@@ -8,7 +8,7 @@ import Seeded
 final class Simulation {
     struct Settings {
         var shards = 1
-        var limits = Limits()
+        var limits = Limits.withoutDamping
         var steps = 1500
         /// Whether a client that was persistent may come back clean, and the other way round.
         var changesKind = false
