@@ -9,7 +9,7 @@ SECONDS      ?= 60
 FUZZ_ARGS    ?=
 SOURCES      := Sources Tests Package.swift
 
-.PHONY: run build test format lint bench sanitize soak fuzz clean
+.PHONY: run build test dist format lint bench sanitize soak fuzz clean
 
 ## Builds release and starts the broker; `make run ARGS='-p 1884 -v'` passes flags on.
 run: build
@@ -24,6 +24,13 @@ build:
 test:
 	@Tests/Support/install build test
 	@Tests/Support/test
+
+## dist/: one executable that needs only glibc, and its Debian package, tried on a bare Debian where there is root.
+dist:
+	@Tests/Support/install build dist
+	@Tests/Support/embed
+	@packaging/build
+	@packaging/smoke "$$(packaging/deb dist/martlet dist)"
 
 format:
 	@swift format format -i -r $(SOURCES)
@@ -57,5 +64,5 @@ fuzz:
 	@FUZZ_SECONDS=$(SECONDS) Tests/Support/fuzz $(FUZZ_ARGS)
 
 clean:
-	@rm -rf .build .venv .tools
+	@rm -rf .build .venv .tools dist
 	@$(MAKE) --no-print-directory -C bench clean
