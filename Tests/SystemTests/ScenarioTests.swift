@@ -1,0 +1,57 @@
+import Foundation
+import Synchronization
+import Testing
+
+extension System {
+    /// The same clients do the same to Debian's Mosquitto and to Martlet.
+    @Suite struct `A drop-in for Mosquitto` {
+        @Test func `shows its clients what they are used to`() throws {
+            let chosen = ProcessInfo.processInfo.environment["MARTLET_SCENARIOS"]?.split(separator: ",").map(String.init)
+            let all = try Scenario.all()
+            let scenarios = chosen.map { names in all.filter { names.contains($0.name) } } ?? all
+            let hasMosquitto = ScenarioBroker.mosquitto != nil
+            if !hasMosquitto { print("scenarios: no mosquitto here, so Martlet alone is held against what it showed") }
+            let outcomes = Mutex<[String: ScenarioOutcome]>([:])
+            let queue = Mutex(scenarios[...])
+            let took = try seconds {
+                try concurrently(
+                    (0..<4).map { _ in
+                        {
+                            while let scenario = queue.withLock({ $0.popFirst() }) {
+                                let outcome = ScenarioOutcome(of: scenario)
+                                outcomes.withLock { $0[scenario.name] = outcome }
+                            }
+                        }
+                    })
+            }
+            let found = outcomes.withLock { $0 }
+            for scenario in scenarios {
+                guard let outcome = found[scenario.name] else { continue }
+                if let problem = outcome.problem { Issue.record("\(scenario.file), \(scenario.name): \(problem)") }
+            }
+            let waiting = scenarios.compactMap { scenario in
+                found[scenario.name]?.waitsFor.map { "scenario \(scenario.name) waits: \($0)" }
+            }
+            for line in waiting { print(line) }
+            print(
+                "scenarios: \(scenarios.count), \(scenarios.count { $0.difference != nil }) with a difference,",
+                "\(waiting.count) waiting, \(hasMosquitto ? "beside" : "without") Mosquitto, \(Int(took)) s")
+            if Scenario.isRecording { try ScenarioOutcome.record(found) }
+        }
+
+        @Test func `is tried with every key of its own version that Martlet honours`() throws {
+            let covered = Set(try Scenario.all().flatMap(\.keys))
+            let document = try String(contentsOfFile: "\(packageRoot)/docs/configuration.md", encoding: .utf8)
+            let ours: Substring? = document.firstRange(of: "## Martlet's own").map { document[..<$0.lowerBound] }
+            let honoured = try #require(ours).split(separator: "\n")
+                .filter { $0.hasPrefix("| `") && $0.hasSuffix("| honoured |") }
+                .compactMap { $0.split(separator: "`").dropFirst().first.map(String.init) }
+            #expect(honoured.count > 10)
+            let missing = honoured.filter { !covered.contains($0) && !Self.exempt.contains($0) }
+            #expect(missing.isEmpty, "no scenario names them")
+        }
+
+        /// What cannot be compared here, and why not.
+        private static let exempt: Set<String> = []
+    }
+}
