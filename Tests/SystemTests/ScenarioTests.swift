@@ -6,7 +6,7 @@ extension System {
     /// The same clients do the same to Debian's Mosquitto and to Martlet.
     @Suite struct `A drop-in for Mosquitto` {
         @Test func `shows its clients what they are used to`() throws {
-            let chosen = ProcessInfo.processInfo.environment["MARTLET_SCENARIOS"]?.split(separator: ",").map(String.init)
+            let chosen = ProcessInfo.processInfo.environment["SCENARIOS"]?.split(separator: ",").map(String.init)
             let all = try Scenario.all()
             let scenarios = chosen.map { names in all.filter { names.contains($0.name) } } ?? all
             let hasMosquitto = ScenarioBroker.mosquitto != nil

@@ -116,7 +116,7 @@ struct Scenario: Sendable {
     }
 
     /// Whether files are written anew with what is observed, instead of being held against it.
-    static var isRecording: Bool { ProcessInfo.processInfo.environment["MARTLET_SCENARIOS_RECORD"] != nil }
+    static var isRecording: Bool { ProcessInfo.processInfo.environment["SCENARIOS_RECORD"] != nil }
 
     private var isRecording: Bool { Self.isRecording }
 }
