@@ -29,6 +29,8 @@ struct Scenario: Sendable {
     var difference: String?
     /// Why only Martlet is asked.
     var onlyMartlet: String?
+    /// What Martlet lacks for it. The scenario is run, and an error once it passes.
+    var waitsFor: String?
     /// In place of `-c FILE`.
     var arguments: [String]?
     /// By name; `mosquitto.conf` is the one that the broker is started with.
@@ -90,6 +92,7 @@ struct Scenario: Sendable {
         case "keys": keys += rest.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) }
         case "differs": difference = rest
         case "only-martlet": onlyMartlet = rest
+        case "waits": waitsFor = rest
         case "arguments": arguments = rest.split(separator: " ").map(String.init)
         case "file" where steps.isEmpty: files.append((rest, []))
         default:

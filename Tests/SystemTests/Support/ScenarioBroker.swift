@@ -38,10 +38,13 @@ final class ScenarioBroker {
 
     var port: UInt16 { ports[0].port }
 
+    private var command: [String] { kind == .martlet ? [Martlet.binary, "serve"] : [Self.mosquitto ?? "mosquitto"] }
+
     // MARK: Files
 
     func substituting(_ text: String) -> String {
         var text = text.replacingOccurrences(of: "{dir}", with: directory)
+        text = text.replacingOccurrences(of: "{broker}", with: command.joined(separator: " "))
         for (name, port) in ports { text = text.replacingOccurrences(of: name, with: "\(port)") }
         return text
     }
@@ -88,7 +91,6 @@ final class ScenarioBroker {
 
     func launch() throws -> Program {
         program = nil
-        let command = kind == .martlet ? [Martlet.binary, "serve"] : [Self.mosquitto ?? "mosquitto"]
         let arguments = scenario.arguments?.map(substituting) ?? ["-c", "\(directory)/mosquitto.conf"]
         let program = try Program(
             "/bin/sh", ["-c", "cd \"$1\" && shift && exec \"$@\"", "sh", directory] + command + arguments)
@@ -97,7 +99,7 @@ final class ScenarioBroker {
     }
 
     /// Seen in the kernel's tables: a connection to try would count as a client.
-    private var isListening: Bool {
+    var isListening: Bool {
         let text = ((scenario.arguments ?? []) + scenario.files.flatMap(\.lines)).filter { !$0.hasPrefix("#") }
         let wanted = ports.enumerated().filter { index, entry in
             text.contains { $0.contains(entry.name) } || (index == 0 && usesDefaultListener)

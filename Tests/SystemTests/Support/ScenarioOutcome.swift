@@ -12,22 +12,37 @@ struct ScenarioOutcome: Sendable {
             if ScenarioBroker.mosquitto != nil, scenario.onlyMartlet == nil {
                 mosquitto = try ScenarioRun(scenario, with: .mosquitto).run()
             }
-            martlet = try ScenarioRun(scenario, with: .martlet).run()
-        } catch let waiting as ScenarioBroker.Waiting {
-            waitsFor = waiting.reason
         } catch {
             problem = "\(error)"
         }
-        guard !Scenario.isRecording else { return }
-        for (kind, seen) in [(BrokerKind.mosquitto, mosquitto), (.martlet, martlet)] {
-            guard problem == nil, let seen else { continue }
-            for (step, lines) in zip(scenario.steps, seen) where step.expected(of: kind) != lines {
-                problem =
-                    "line \(step.line), `\(step.text)`: \(kind.rawValue) shows otherwise\n"
-                    + "  written: \(step.expected(of: kind))\n  shown:   \(lines)\n" + sideBySide(scenario)
-                break
-            }
+        do {
+            martlet = try ScenarioRun(scenario, with: .martlet).run()
+        } catch let waiting as ScenarioBroker.Waiting {
+            waitsFor = waiting.reason
+        } catch where scenario.waitsFor != nil {
+            waitsFor = scenario.waitsFor
+        } catch {
+            problem = problem ?? "\(error)"
         }
+        guard !Scenario.isRecording, problem == nil else { return }
+        problem = disagreement(of: mosquitto, with: scenario, .mosquitto)
+        guard problem == nil else { return }
+        let missing = disagreement(of: martlet, with: scenario, .martlet)
+        switch scenario.waitsFor {
+        case nil: problem = missing
+        case let reason where martlet == nil || missing != nil: waitsFor = waitsFor ?? reason
+        case _: problem = "passes; its `waits` can go"
+        }
+    }
+
+    /// The first step that shows otherwise than it is written.
+    private func disagreement(of seen: [[String]]?, with scenario: Scenario, _ kind: BrokerKind) -> String? {
+        guard let seen else { return nil }
+        for (step, lines) in zip(scenario.steps, seen) where step.expected(of: kind) != lines {
+            return "line \(step.line), `\(step.text)`: \(kind.rawValue) shows otherwise\n"
+                + "  written: \(step.expected(of: kind))\n  shown:   \(lines)\n" + sideBySide(scenario)
+        }
+        return nil
     }
 
     private func sideBySide(_ scenario: Scenario) -> String {
@@ -58,12 +73,17 @@ struct ScenarioOutcome: Sendable {
             var seen: [Int: [String]] = [:]
             var isKept = true
             for scenario in try Scenario.scenarios(in: text, file: file) {
-                guard let outcome = outcomes[scenario.name], let left = outcome.mosquitto ?? outcome.martlet else {
+                guard let outcome = outcomes[scenario.name], let left = outcome.mosquitto ?? outcome.martlet,
+                    outcome.problem == nil
+                else {
                     for step in scenario.steps { seen[step.line] = step.observed.map { "\($0.by.rawValue) \($0.text)" } }
                     continue
                 }
                 for (index, step) in scenario.steps.enumerated() {
-                    seen[step.line] = merged(left[index], outcome.martlet?[index] ?? left[index])
+                    // What waits is written by hand.
+                    let foretold = scenario.difference == nil ? left[index] : step.expected(of: .martlet)
+                    let isWaiting = outcome.waitsFor != nil || scenario.waitsFor != nil
+                    seen[step.line] = merged(left[index], isWaiting ? foretold : outcome.martlet?[index] ?? foretold)
                 }
             }
             for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {

@@ -40,8 +40,11 @@ final class ScenarioRun {
         let words = text.split(separator: " ").map(String.init)
         let rest = words.dropFirst(2).joined(separator: " ")
         if words == ["broker", "fails"] {
-            let end = try broker.launch().waitForEnd(within: 5)
-            return ["broker \(end)"]
+            let program = try broker.launch()
+            guard eventually(within: 10, { program.endIfOver() != nil || broker.isListening }) else {
+                throw Unexpected("neither ends nor listens")
+            }
+            return [program.endIfOver().map { "broker \($0)" } ?? "broker runs"]
         }
         if !isStarted {
             isStarted = true
@@ -75,14 +78,14 @@ final class ScenarioRun {
         guard let program = broker.program else { throw Unexpected("it isn't running") }
         switch verb {
         case "signal":
-            let signals = ["HUP": SIGHUP, "USR1": SIGUSR1, "USR2": SIGUSR2, "TERM": SIGTERM, "INT": SIGINT]
+            let signals = ["HUP": SIGHUP, "USR1": SIGUSR1, "USR2": SIGUSR2, "TERM": SIGTERM, "INT": SIGINT, "KILL": SIGKILL]
             guard let signal = signals[rest] else { throw Unexpected("no signal \(rest)") }
             program.signal(signal)
             return []
         case "reloads":
             let before = reloads
             program.signal(SIGHUP)
-            guard eventually({ reloads > before }) else { throw Unexpected("it does not reload") }
+            guard eventually(within: 3, { reloads > before }) else { throw Unexpected("it does not reload") }
             return []
         case "ends":
             let end = try program.waitForEnd(within: 10)
@@ -144,7 +147,7 @@ final class ScenarioRun {
         let program = try start("exec stdbuf -oL \(completed(command))\(subscribes ? " -d" : "")")
         programs[name] = program
         linesTaken[name] = 0
-        if subscribes { try program.waitForLine(containing: "Subscribed (mid: ") }
+        if subscribes { try program.waitForLine(containing: " received SUBACK") }
         return []
     }
 
@@ -159,6 +162,10 @@ final class ScenarioRun {
             return takeLines(of: name, upTo: count)
         case "ends":
             let end = try program.waitForEnd(within: 15)
+            if rest == "in brief" {
+                let lines = said(program)
+                return ["\(name): \(lines.count) lines, from \(lines.first ?? "") to \(lines.last ?? ""), \(end)"]
+            }
             return takeLines(of: name, upTo: .max) + (end == .exited(0) ? [] : ["\(name) \(end)"])
         case "signal":
             program.signal(rest == "KILL" ? SIGKILL : SIGTERM)
@@ -225,12 +232,13 @@ final class ScenarioRun {
         client.takeObserved().map { "\(client.name) < \($0)" }
     }
 
-    /// `A sees`, `A sees 3`, `A sees 3 sorted`, `A sees closed`.
+    /// `A sees`, `A sees 3`, `A sees 3 sorted`, `A sees -1 +3`, `A sees closed`.
     private func sees(_ client: ScenarioClient, _ words: [String]) throws -> [String] {
         if words == ["closed"] {
             try client.read { _ in false }
         } else {
-            let count = words.first.flatMap(Int.init) ?? 0
+            let own = broker.kind == .martlet ? "+" : "-"
+            let count = words.lazy.compactMap { Int($0.hasPrefix(own) ? $0.dropFirst() : $0[...]) }.first { $0 >= 0 } ?? 0
             while client.observed.count < count, !client.isOver { try client.read { _ in true } }
             try client.settle()
         }
