@@ -10,7 +10,11 @@ extension System {
             let all = try Scenario.all()
             let scenarios = chosen.map { names in all.filter { names.contains($0.name) } } ?? all
             let hasMosquitto = ScenarioBroker.mosquitto != nil
-            if !hasMosquitto { print("scenarios: no mosquitto here, so Martlet alone is held against what it showed") }
+            if !hasMosquitto {
+                print(
+                    "scenarios: no Mosquitto \(ScenarioBroker.mosquittoVersion) here; Martlet is held against what it showed"
+                )
+            }
             let outcomes = Mutex<[String: ScenarioOutcome]>([:])
             let queue = Mutex(scenarios[...])
             let took = try seconds {

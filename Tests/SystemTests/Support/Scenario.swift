@@ -3,7 +3,11 @@ import Foundation
 /// Actions of clients, and what each of two brokers was seen to do: `Tests/Scenarios/README.md` says how it is written.
 struct Scenario: Sendable {
     struct Observed: Sendable, Equatable {
-        enum By: Character { case both = "|", mosquitto = "-", martlet = "+" }
+        enum By: Character {
+            case both = "|"
+            case mosquitto = "-"
+            case martlet = "+"
+        }
 
         let by: By
         let text: String
@@ -124,4 +128,7 @@ struct Scenario: Sendable {
     private var isRecording: Bool { Self.isRecording }
 }
 
-enum BrokerKind: String { case mosquitto = "Mosquitto", martlet = "Martlet" }
+enum BrokerKind: String {
+    case mosquitto = "Mosquitto"
+    case martlet = "Martlet"
+}

@@ -12,11 +12,19 @@ final class ScenarioBroker {
     private let scenario: Scenario
     private(set) var program: Program?
 
-    /// `.tools` first: a Mosquitto that is installed may be of another version.
+    /// What is written down is what this version shows.
+    static let mosquittoVersion = "2.0.11"
+
+    /// Nil where that version is not at hand; `.tools` is where `Tests/Support/install test` puts it.
     static let mosquitto: String? = {
         let given = ProcessInfo.processInfo.environment["MOSQUITTO_BINARY"]
         let places = [given, "\(packageRoot)/.tools/bin/mosquitto", "/usr/sbin/mosquitto", "/usr/bin/mosquitto"]
-        return places.compactMap { $0 }.first { FileManager.default.isExecutableFile(atPath: $0) }
+        return places.compactMap { $0 }.first { path in
+            guard FileManager.default.isExecutableFile(atPath: path), let program = try? Program(path, ["-h"]),
+                (try? program.waitForEnd(within: 5)) != nil
+            else { return false }
+            return program.lines.first == "mosquitto version \(mosquittoVersion)"
+        }
     }()
 
     init(_ kind: BrokerKind, _ scenario: Scenario) throws {
@@ -115,7 +123,7 @@ final class ScenarioBroker {
                 guard fields.count > 3, fields[3] == "0A", let colon = fields[1].lastIndex(of: ":") else { return nil }
                 return UInt16(fields[1][colon...].dropFirst(), radix: 16)
             }
-        return Set(wanted).isSubset(of: listening)
+        return !(wanted.isEmpty && sockets.isEmpty) && Set(wanted).isSubset(of: listening)
             && sockets.allSatisfy { FileManager.default.fileExists(atPath: $0) }
     }
 

@@ -1,6 +1,7 @@
-@testable import Conformance
 import Foundation
 import Glibc
+
+@testable import Conformance
 
 /// One connection of a scenario: sends what the conformance language says and notes what comes.
 final class ScenarioClient {

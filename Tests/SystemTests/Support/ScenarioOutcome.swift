@@ -19,7 +19,7 @@ struct ScenarioOutcome: Sendable {
             martlet = try ScenarioRun(scenario, with: .martlet).run()
         } catch let waiting as ScenarioBroker.Waiting {
             waitsFor = waiting.reason
-        } catch where scenario.waitsFor != nil {
+        } catch  where scenario.waitsFor != nil {
             waitsFor = scenario.waitsFor
         } catch {
             problem = problem ?? "\(error)"
@@ -46,7 +46,9 @@ struct ScenarioOutcome: Sendable {
     }
 
     private func sideBySide(_ scenario: Scenario) -> String {
-        var rows: [(left: String, right: String?)] = [(mosquitto == nil ? "Mosquitto, as written" : "Mosquitto", "Martlet")]
+        var rows: [(left: String, right: String?)] = [
+            (mosquitto == nil ? "Mosquitto, as written" : "Mosquitto", "Martlet")
+        ]
         for (index, step) in scenario.steps.enumerated() {
             rows.append((step.text, nil))
             let left = mosquitto?[index] ?? step.expected(of: .mosquitto)
@@ -76,7 +78,9 @@ struct ScenarioOutcome: Sendable {
                 guard let outcome = outcomes[scenario.name], let left = outcome.mosquitto ?? outcome.martlet,
                     outcome.problem == nil
                 else {
-                    for step in scenario.steps { seen[step.line] = step.observed.map { "\($0.by.rawValue) \($0.text)" } }
+                    for step in scenario.steps {
+                        seen[step.line] = step.observed.map { "\($0.by.rawValue) \($0.text)" }
+                    }
                     continue
                 }
                 for (index, step) in scenario.steps.enumerated() {
