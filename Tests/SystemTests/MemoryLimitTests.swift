@@ -17,6 +17,8 @@ extension System {
 
         private static func begin(_ lines: [String]) throws -> (broker: Martlet, limit: Int) {
             let idle = try Martlet()
+            try idle.program.waitForLine(containing: "started")
+            try idle.client().ping()
             let limit = usedBytes(idle) + room
             try idle.stop()
             return (try Martlet(lines + ["memory_limit \(limit)", "sys_interval 1", "max_queued_messages 0"]), limit)

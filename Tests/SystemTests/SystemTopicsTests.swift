@@ -18,7 +18,7 @@ private final class Watcher {
 
     init(_ broker: Martlet) throws {
         client = try broker.client("exporter")
-        #expect(try client.subscribe([("$SYS/#", 2)]) == [2])
+        #expect(try client.subscribe([("$SYS/#", 0)]) == [0])
     }
 
     /// Takes what comes until `condition` holds.
@@ -26,9 +26,6 @@ private final class Watcher {
         while !condition(self) {
             let packet = try client.receive(within: 20)
             guard packet.type == 3 else { continue }
-            if packet.qos == 2 {
-                try client.send(Packet.acknowledge(0x50, packet.identifier) + Packet.acknowledge(0x70, packet.identifier))
-            }
             take(String(decoding: packet.topic, as: UTF8.self), packet.text)
         }
     }
@@ -103,7 +100,7 @@ extension System {
             try subscriber.subscribe([("load/#", 0), ("$share/g/x", 0)])
             let publisher = try broker.client("publisher")
             let watcher = try Watcher(broker)
-            try watcher.watch { $0.values["version"] != nil && $0.number("clients/connected") >= 2 }
+            try watcher.watch { $0.number("uptime") >= 2 && $0.number("clients/connected") >= 2 }
             let retained = watcher.number("retained messages/count")
             for round in 0..<4 {
                 let before = watcher.number("uptime")
