@@ -4,8 +4,8 @@ import Glibc
 import Logging
 import Transport
 
-/// Holds the process to `memory_limit`: asks again and again how much memory it has, and tells the shards what to give up.
-/// What counts is what the system has given, for that is what a box runs out of; so whatever is unused goes back first.
+/// Holds the process to `memory_limit`: asks again and again how much memory it has, and tells the shards what to give
+/// up. What counts is what the system has given, for that is what a box runs out of; so what is unused goes back first.
 actor MemoryWatch {
     private static let interval = Duration.milliseconds(100)
     /// Nearer to the limit, where load can bring megabytes in a moment.

@@ -4,14 +4,11 @@ import Synchronization
 /// connection takes part from the moment it is accepted until its descriptor is closed, wherever that happens.
 package final class ConnectionCount: Sendable {
     private let connections = Atomic<Int>(0)
-    private let refusals = Atomic<Int>(0)
 
     package init() {}
 
     /// Connections that are open now.
     package var open: Int { connections.load(ordering: .relaxed) }
-    /// Connections that were closed at once since there were too many, so far.
-    package var refused: Int { refusals.load(ordering: .relaxed) }
 
     /// One more, unless there are `most` (0: no limit) or more.
     func enter(atMost most: Int) -> Bool {
@@ -22,7 +19,6 @@ package final class ConnectionCount: Sendable {
             if isDone { return true }
             current = found
         }
-        refusals.add(1, ordering: .relaxed)
         return false
     }
 

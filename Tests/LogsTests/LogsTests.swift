@@ -46,7 +46,8 @@ private final class TemporaryFile {
     }
 
     @Test(arguments: [
-        (LogStyle.Timestamp.none, "m"), (.seconds, "1700000000: m"), (.format("day%n%%"), "day %: m"), (.format(""), "Time error: m"),
+        (LogStyle.Timestamp.none, "m"), (.seconds, "1700000000: m"), (.format("day%n%%"), "day %: m"),
+        (.format(""), "Time error: m"),
     ])
     func `has the time that is wanted, on the same line`(_ timestamp: LogStyle.Timestamp, _ expected: String) {
         let style = LogStyle(timestamp: timestamp)
@@ -108,7 +109,9 @@ private final class TemporaryFile {
     }
 
     @Test func `has time, level, message, and the fields as they are`() {
-        let fields = [LogField("client", "kitchen"), LogField("port", .literal("5")), LogField("clean", .literal("true"))]
+        let fields = [
+            LogField("client", "kitchen"), LogField("port", .literal("5")), LogField("clean", .literal("true")),
+        ]
         #expect(
             LogLine.json(.notice, "client connected", fields, at: LogTime(seconds: 1_700_000_000, milliseconds: 7))
                 == "{\"time\":\"2023-11-14T22:13:20.007Z\",\"level\":\"notice\",\"message\":\"client connected\","
@@ -126,7 +129,9 @@ private final class TemporaryFile {
     @Test func `is valid whatever the bytes were`() throws {
         var random = SplitMix(state: 42)
         for _ in 0..<2000 {
-            let bytes = (0..<Int.random(in: 0...40, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }
+            let bytes = (0..<Int.random(in: 0...40, using: &random)).map { _ in
+                UInt8.random(in: 0...255, using: &random)
+            }
             let scalars = (0..<8).compactMap { _ in Unicode.Scalar(UInt32.random(in: 0...0x10FFFF, using: &random)) }
             let value = String(decoding: bytes, as: UTF8.self) + String(String.UnicodeScalarView(scalars))
             let all = try parsed("m", [LogField("client", value)])
@@ -212,10 +217,11 @@ private struct SplitMix: RandomNumberGenerator {
                 if port < 3 { logger.notice("client disconnected", metadata: peer.merging(["client": "a"]) { $1 }) }
             }
         }
-        #expect(lines.dropLast() == [
-            "Client <unknown> [::1:1] disconnected: why.", "Client a [::1:1] disconnected.",
-            "Client a [::1:2] disconnected.",
-        ])
+        #expect(
+            lines.dropLast() == [
+                "Client <unknown> [::1:1] disconnected: why.", "Client a [::1:1] disconnected.",
+                "Client a [::1:2] disconnected.",
+            ])
         #expect(lines.last?.hasPrefix("Client <unknown> [::1:10] disconnected: why. (repeated=9, seconds=") == true)
     }
 
@@ -223,7 +229,8 @@ private struct SplitMix: RandomNumberGenerator {
         let lines = try lines(label: "network", [.notice], tellsConnections: false) { logger, _ in
             logger.notice("client connected", metadata: ["client": "a"])
             logger.notice("client disconnected", metadata: ["client": "a", "address": "h"])
-            logger.notice("client disconnected", metadata: ["address": "h", "reason": "r", "mistake": .stringConvertible(true)])
+            logger.notice(
+                "client disconnected", metadata: ["address": "h", "reason": "r", "mistake": .stringConvertible(true)])
         }
         #expect(lines == ["Client <unknown> [h] disconnected: r."])
     }
@@ -423,7 +430,8 @@ private struct SplitMix: RandomNumberGenerator {
         writer.flush()
         let receiver = try Receiver(path)
         writer.write("somebody listens", .warning)
-        #expect(try receiver.next().wholeMatch(of: #/<148>\w{3} [ \d]\d [\d:]{8} martlet\[\d+\]: somebody listens/#) != nil)
+        #expect(
+            try receiver.next().wholeMatch(of: #/<148>\w{3} [ \d]\d [\d:]{8} martlet\[\d+\]: somebody listens/#) != nil)
         #expect(try receiver.next().hasSuffix(": log lines lost (count=1)"))
         let started = ContinuousClock.now
         for _ in 0..<5000 { writer.write("flood", .warning) }

@@ -76,7 +76,10 @@ extension System {
                     try client?.send(Packet.connect("one name", cleanSession: false))
                 }
                 while let client, client.hasInput {
-                    guard let packet = try? client.receive(within: 0.1) else { return self.client = nil }
+                    guard let packet = try? client.receive(within: 0.1) else {
+                        self.client = nil
+                        return
+                    }
                     if packet.type == 2 { accepted += 1 }
                 }
             }

@@ -50,7 +50,8 @@ extension System {
 
         /// Publishes until the log says that a stage has begun. Returns the most memory that was used.
         private static func flood(
-            _ broker: Martlet, from publisher: RawClient, _ topics: [String], qos: UInt8, until line: String?, with pair: Pair,
+            _ broker: Martlet, from publisher: RawClient, _ topics: [String], qos: UInt8, until line: String?,
+            with pair: Pair,
             limit megabytes: Int = 400
         ) throws -> Int {
             var peak = 0
@@ -63,7 +64,9 @@ extension System {
                 if round % 8 == 0 { try pair.exchange() }
                 if let line, broker.program.output.contains(line) { return peak }
             }
-            if let line { throw Unexpected("never '\(line)'; \(usedBytes(broker)) bytes; \(broker.program.output.suffix(2_000))") }
+            if let line {
+                throw Unexpected("never '\(line)'; \(usedBytes(broker)) bytes; \(broker.program.output.suffix(2_000))")
+            }
             return peak
         }
 
@@ -76,8 +79,11 @@ extension System {
 
         private static func stages(_ broker: Martlet) -> [String] {
             broker.program.output.split(separator: "\n").filter { $0.contains("memory_limit:") }.compactMap { line in
-                ["new connections are refused", "do not wait for anybody", "slowest readers are", "nothing new is queued",
-                    "accepted again", "may wait again", "left alone again", "retained again"].first { line.contains($0) }
+                [
+                    "new connections are refused", "do not wait for anybody", "slowest readers are",
+                    "nothing new is queued",
+                    "accepted again", "may wait again", "left alone again", "retained again",
+                ].first { line.contains($0) }
             }
         }
 
@@ -90,17 +96,22 @@ extension System {
             #expect(away.isClosed())
             let publisher = try broker.client("publisher")
             #expect(try Self.knock(broker) == 0)
-            var peak = try Self.flood(broker, from: publisher, ["flood"], qos: 0, until: "new connections are refused", with: pair)
+            var peak = try Self.flood(
+                broker, from: publisher, ["flood"], qos: 0, until: "new connections are refused", with: pair)
             #expect(try Self.knock(broker) == 3)
-            peak = max(peak, try Self.flood(broker, from: publisher, ["flood"], qos: 0, until: "do not wait for anybody", with: pair))
+            peak = max(
+                peak,
+                try Self.flood(broker, from: publisher, ["flood"], qos: 0, until: "do not wait for anybody", with: pair)
+            )
             // The queue goes at once, and with it the shortage.
             try broker.program.waitForLine(containing: "accepted again", within: 20)
             #expect(try Self.knock(broker) == 0)
             try pair.exchange()
             #expect(peak < limit + Self.slack, "\(peak) of \(limit)")
-            #expect(Self.stages(broker) == [
-                "new connections are refused", "do not wait for anybody", "may wait again", "accepted again",
-            ])
+            #expect(
+                Self.stages(broker) == [
+                    "new connections are refused", "do not wait for anybody", "may wait again", "accepted again",
+                ])
             try broker.stop()
         }
 
@@ -124,7 +135,8 @@ extension System {
             #expect(sleepers[3].isClosed())
             try pair.exchange()
             let order = Self.stages(broker)
-            #expect(order.prefix(3) == ["new connections are refused", "do not wait for anybody", "slowest readers are"])
+            #expect(
+                order.prefix(3) == ["new connections are refused", "do not wait for anybody", "slowest readers are"])
             sleepers = []
             try broker.program.waitForLine(containing: "accepted again", within: 20)
             #expect(try Self.knock(broker) == 0)
@@ -140,17 +152,21 @@ extension System {
             try away.send(Packet.disconnect)
             #expect(away.isClosed())
             let publisher = try broker.client("publisher")
-            var peak = try Self.flood(broker, from: publisher, ["flood"], qos: 1, until: "nothing new is queued", with: pair)
-            peak = max(peak, try Self.flood(broker, from: publisher, ["flood"], qos: 1, until: nil, with: pair, limit: 40))
+            var peak = try Self.flood(
+                broker, from: publisher, ["flood"], qos: 1, until: "nothing new is queued", with: pair)
+            peak = max(
+                peak, try Self.flood(broker, from: publisher, ["flood"], qos: 1, until: nil, with: pair, limit: 40))
             #expect(peak < limit + Self.slack, "\(peak) of \(limit)")
             #expect(try Self.knock(broker, "another") == 3)
             try publisher.publish("kept", "no longer", retain: true)
             try pair.subscriber.subscribe([("kept", 0)], identifier: 2)
             try pair.subscriber.ping()
             let order = Self.stages(broker)
-            #expect(order.prefix(4) == [
-                "new connections are refused", "do not wait for anybody", "slowest readers are", "nothing new is queued",
-            ])
+            #expect(
+                order.prefix(4) == [
+                    "new connections are refused", "do not wait for anybody", "slowest readers are",
+                    "nothing new is queued",
+                ])
             #expect(try Self.knock(broker, "away") == 0)  // Clean, it frees everything.
             try broker.program.waitForLine(containing: "accepted again", within: 20)
             #expect(try Self.knock(broker, "another") == 0)

@@ -106,7 +106,8 @@ extension System {
                 let before = watcher.number("uptime")
                 for number in 1...25 {
                     try publisher.send(
-                        Packet.publish("load/\(number)", "12345", qos: 1, identifier: UInt16(number), retain: number == 1))
+                        Packet.publish(
+                            "load/\(number)", "12345", qos: 1, identifier: UInt16(number), retain: number == 1))
                     _ = try publisher.receive()
                     _ = try subscriber.receive()
                 }

@@ -65,7 +65,8 @@ private func refusal(_ bytes: [UInt8], _ version: ProxyHeader.Version) -> Malfor
     // MARK: Version 1
 
     @Test(
-        arguments: zip(Header.lines, ["192.0.2.1:56324", "[2001:db8::1]:4000", nil, nil, "255.255.255.255:65535", nil]))
+        arguments: zip(
+            Header.lines, ["192.0.2.1:56324", "[2001:db8::1]:4000", nil, nil, "255.255.255.255:65535", nil]))
     func `of version 1 names the client or nobody`(_ line: String, _ client: String?) throws {
         let header = try #require(try decode(Array((line + "\u{10}more").utf8), .version1))
         #expect(header.client.map { "\($0)" } == client)

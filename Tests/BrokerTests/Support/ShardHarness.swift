@@ -45,7 +45,8 @@ final class ShardHarness {
     private var answers: [(TestConnection, ControlPacket)] = []
 
     init(
-        shards count: Int = 1, limits: Limits = .withoutDamping, rules: [ListenerRules] = [ListenerRules()], seed: UInt64 = 1
+        shards count: Int = 1, limits: Limits = .withoutDamping, rules: [ListenerRules] = [ListenerRules()],
+        seed: UInt64 = 1
     ) {
         let directory = Lock(Directory(shards: count, seed: seed))
         let now = now

@@ -21,6 +21,9 @@ final class RawClient {
         }
     }
 
+    /// Over a socket that is connected and belongs to the client from now on.
+    init(adopting descriptor: Int32) { self.descriptor = descriptor }
+
     deinit { close(descriptor) }
 
     // MARK: Sending
