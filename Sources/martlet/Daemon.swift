@@ -59,7 +59,9 @@ enum Daemon {
         unsafe posix_spawnattr_setflags(&attributes, Int16(newSession | CInt(POSIX_SPAWN_SETSIGMASK)))
 
         var pointers = unsafe arguments.map { unsafe strdup($0) } + [nil]
-        defer { unsafe pointers.forEach { unsafe free($0) } }
+        defer {
+            for index in unsafe pointers.indices { unsafe free(pointers[index]) }
+        }
         return unsafe posix_spawn(&process, path, &actions, &attributes, &pointers, environ)
     }
 
