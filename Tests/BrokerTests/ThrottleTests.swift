@@ -1,4 +1,5 @@
 import MQTT
+import Seeded
 import Testing
 
 @testable import Broker
