@@ -91,7 +91,9 @@ final class DatagramReceiver {
         let count = poll(&entry, 1, Int32(seconds * patience * 1000))
         guard count == 1 else { throw Unexpected("no datagram came") }
         var bytes = [UInt8](repeating: 0, count: 8192)
-        return String(decoding: bytes.prefix(max(0, recv(descriptor, &bytes, bytes.count, 0))), as: UTF8.self)
+        let got = recv(descriptor, &bytes, bytes.count, 0)
+        guard got >= 0 else { throw Unexpected(errno: errno, during: "recv") }
+        return String(decoding: bytes.prefix(got), as: UTF8.self)
     }
 
     /// The next that begins so.
