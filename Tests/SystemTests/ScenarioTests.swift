@@ -43,7 +43,7 @@ extension System {
             if Scenario.isRecording { try ScenarioOutcome.record(found) }
         }
 
-        @Test func `is tried with every key of its own version that Martlet honours`() throws {
+        @Test func `is tried with every key of Mosquitto's that Martlet honours`() throws {
             let covered = Set(try Scenario.all().flatMap(\.keys))
             let document = try String(contentsOfFile: "\(packageRoot)/docs/configuration.md", encoding: .utf8)
             let ours: Substring? = document.firstRange(of: "## Martlet's own").map { document[..<$0.lowerBound] }
@@ -55,7 +55,7 @@ extension System {
             #expect(missing.isEmpty, "no scenario names them")
         }
 
-        /// What cannot be compared here, and why not.
-        private static let exempt: Set<String> = []
+        /// Where syslog puts a line is not seen from here.
+        private static let exempt: Set<String> = ["log_facility"]
     }
 }
