@@ -4,6 +4,12 @@ import Testing
 @testable import Broker
 
 @Suite struct `A fight over a Client Identifier` {
+    private static let limits: Limits = {
+        var limits = Limits()
+        limits.takeovers = 3
+        return limits
+    }()
+
     /// Two clients, of which the one that was thrown out comes back at once, for so many milliseconds. Returns how often
     /// one was accepted.
     private func fight(_ broker: ShardHarness, for milliseconds: Int64, cleanSession: Bool) -> Int {
@@ -34,14 +40,14 @@ import Testing
 
     @Test(arguments: [true, false])
     func `slows down until somebody is thrown out every five seconds`(_ cleanSession: Bool) {
-        let broker = ShardHarness(shards: 2, limits: Limits())
+        let broker = ShardHarness(shards: 2, limits: Self.limits)
         let soon = fight(broker, for: 5_000, cleanSession: cleanSession)
         #expect((6...9).contains(soon), "\(soon)")  // Not 500.
         #expect(broker.counters.takeoverFights == 1)
     }
 
     @Test func `is named once, and counted when it is over`() throws {
-        let broker = ShardHarness(limits: Limits())
+        let broker = ShardHarness(limits: Self.limits)
         let accepted = fight(broker, for: 60_000, cleanSession: false)
         #expect((15...20).contains(accepted), "\(accepted)")
         #expect(fights(broker).count == 1)
@@ -56,9 +62,9 @@ import Testing
     }
 
     @Test func `is none for a few takeovers, nor for many in a long time`() {
-        let broker = ShardHarness(limits: Limits())
+        let broker = ShardHarness(limits: Self.limits)
         _ = broker.connect("a")
-        for _ in 1...Limits().takeovers { #expect(broker.connect("a").take() == [.accepted(sessionPresent: false)]) }
+        for _ in 1...Self.limits.takeovers { #expect(broker.connect("a").take() == [.accepted(sessionPresent: false)]) }
         broker.advance(Limits.takeoverWindow + 1)
         for _ in 1...20 {
             broker.advance(Limits.takeoverWindow / 2)
@@ -69,7 +75,9 @@ import Testing
     }
 
     /// A session that is fought over, the one who has it, and one who waits for it.
-    private func waiting(limits: Limits = Limits(), shards: Int = 1) -> (ShardHarness, TestConnection, TestConnection) {
+    private func waiting(limits: Limits = Self.limits, shards: Int = 1) -> (
+        ShardHarness, TestConnection, TestConnection
+    ) {
         let broker = ShardHarness(shards: shards, limits: limits)
         var incumbent = broker.connect("a", cleanSession: false, home: shards - 1)
         for _ in 1...limits.takeovers { incumbent = broker.connect("a", cleanSession: false, home: shards - 1) }
@@ -109,7 +117,7 @@ import Testing
     }
 
     @Test func `does not let the time to CONNECT run out`() {
-        var limits = Limits()
+        var limits = Self.limits
         limits.connectTimeout = 50
         let (broker, _, newcomer) = waiting(limits: limits)
         broker.advanceByDeadlines(Limits.firstTakeoverDelay + 2 * TimerWheel.granularity)
