@@ -37,8 +37,8 @@ package struct Limits: Sendable {
     package var publishRate = 0
     /// Their bytes a second (`publish_bandwidth`). 0: no limit.
     package var publishBandwidth = 0
-    /// Takeovers of one session in `takeoverWindow` from which on a newcomer waits: more than the conformance suite
-    /// makes, which must find each one immediate. 0: nobody waits.
+    /// Takeovers of one session in `takeoverWindow` from which on a newcomer waits, unless `takeoverRounds` says so before.
+    /// 0: nobody waits.
     package var takeovers = 64
 
     /// Messages in one step for one session that catches up, so that nobody else waits for it.

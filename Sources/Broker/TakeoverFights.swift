@@ -1,13 +1,17 @@
 import DequeModule
 
 /// Who has been taken over lately. Two clients with one Client Identifier that both reconnect throw each other out for
-/// ever; after a few rounds each newcomer waits, longer every time, until there is calm.
+/// ever, many times a second or every few seconds; from some point on each newcomer waits, longer every time, until there
+/// is calm. One burst of takeovers is no fight: it is over before anybody could name it.
 struct TakeoverFights: Sendable {
     /// One session that has been taken over.
     private struct Record: Sendable {
         /// When the takeovers that are counted began.
         var since: Instant
         var recent = 0
+        /// Seconds with a takeover, since there was calm; and when the latest of them began.
+        var rounds = 0
+        var round: Instant?
         /// Of a fight, the wait of the latest newcomer, milliseconds; 0 as long as it is none.
         var delay: Int64 = 0
         /// Takeovers of the fight.
@@ -37,7 +41,7 @@ struct TakeoverFights: Sendable {
             record.recent = 0
         }
         record.latest = now
-        let isNewFight = record.delay == 0 && record.recent >= limit
+        let isNewFight = record.delay == 0 && (record.recent >= limit || record.rounds >= Limits.takeoverRounds)
         var verdict = Verdict.takeOver
         if isNewFight || record.delay > 0 {
             if isNewFight {
@@ -50,6 +54,10 @@ struct TakeoverFights: Sendable {
             verdict = .wait(milliseconds: record.delay, isNewFight: isNewFight)
         } else {
             record.recent += 1
+            if record.round.map({ now - $0 >= 1000 }) ?? true {
+                record.rounds += 1
+                record.round = now
+            }
         }
         records[client] = record
         return verdict
@@ -98,6 +106,8 @@ struct TakeoverFights: Sendable {
 extension Limits {
     /// Milliseconds in which `takeovers` are counted, and after which without one there is calm again.
     package static let takeoverWindow: Int64 = 10_000
+    /// Different seconds with a takeover, without calm between them, from which on a newcomer waits.
+    package static let takeoverRounds = 5
     /// How long the first newcomer of a fight waits, milliseconds; each further one twice as long, up to the longest.
     package static let firstTakeoverDelay: Int64 = 250
     package static let longestTakeoverDelay: Int64 = 5_000

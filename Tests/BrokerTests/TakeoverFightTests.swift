@@ -61,17 +61,32 @@ import Testing
         #expect(broker.nextTick() == nil)
     }
 
-    @Test func `is none for a few takeovers, nor for many in a long time`() {
+    @Test func `is none for a burst of takeovers, nor for many with calm between them`() {
         let broker = ShardHarness(limits: Self.limits)
         _ = broker.connect("a")
         for _ in 1...Self.limits.takeovers { #expect(broker.connect("a").take() == [.accepted(sessionPresent: false)]) }
         broker.advance(Limits.takeoverWindow + 1)
         for _ in 1...20 {
-            broker.advance(Limits.takeoverWindow / 2)
+            broker.advance(Limits.takeoverWindow + 1)
             #expect(broker.connect("a").take() == [.accepted(sessionPresent: false)])
         }
         #expect(fights(broker).isEmpty)
         #expect(broker.counters.takeoversDelayed == 0)
+    }
+
+    @Test(arguments: [1000, 4000, 9000] as [Int64])
+    func `is one too when somebody is thrown out only now and then`(_ pause: Int64) {
+        let broker = ShardHarness(limits: Limits())
+        _ = broker.connect("a")
+        for _ in 1...Limits.takeoverRounds {
+            #expect(broker.connect("a").take() == [.accepted(sessionPresent: false)])
+            broker.advance(pause)
+        }
+        let newcomer = broker.connect("a")
+        #expect(newcomer.take() == [])
+        #expect(fights(broker).count == 1)
+        broker.advance(Limits.firstTakeoverDelay + TimerWheel.granularity)
+        #expect(newcomer.take() == [.accepted(sessionPresent: false)])
     }
 
     /// A session that is fought over, the one who has it, and one who waits for it.
