@@ -39,7 +39,7 @@ package struct Limits: Sendable {
     package var publishBandwidth = 0
     /// Takeovers of one session in `takeoverWindow` from which on a newcomer waits, unless `takeoverRounds` says so before.
     /// 0: nobody waits.
-    package var takeovers = 64
+    package var takeovers = 200
 
     /// Messages in one step for one session that catches up, so that nobody else waits for it.
     package var messagesPerStep = 256

@@ -136,6 +136,17 @@ extension ShardState {
         let (high, low) = (
             UInt64.random(in: 0...(.max), using: &generator), UInt64.random(in: 0...(.max), using: &generator)
         )
-        return ClientIdentifier(prefix + Array((String(high, radix: 16) + String(low, radix: 16)).utf8))
+        var digits = (hexadecimal(high) + hexadecimal(low))[...]
+        // In groups, as Mosquitto writes it.
+        let groups = [8, 4, 4, 4, 12].map { count in
+            defer { digits = digits.dropFirst(count) }
+            return String(digits.prefix(count))
+        }
+        return ClientIdentifier(prefix + Array(groups.joined(separator: "-").utf8))
+    }
+
+    private static func hexadecimal(_ number: UInt64) -> String {
+        let digits = String(number, radix: 16, uppercase: true)
+        return String(repeating: "0", count: 16 - digits.count) + digits
     }
 }

@@ -70,16 +70,16 @@ package final class BrokerServer: Sendable {
         for shard in shards {
             shard.start(with: shards) { [stoppedSignal] in stoppedSignal.yield() }
         }
+        let configuration = configuration.withLock { $0 }
+        await topics.begin(every: configuration.systemInterval)
         for listener in listeners {
             await shards[0].add(listener)
             log.info("listening", metadata: ["address": "\(listener.socket.address)"])
         }
-        let configuration = configuration.withLock { $0 }
         if configuration.listeners.contains(where: { ListenerRules($0, of: configuration).allowsAnonymous }) {
             log.warning("anonymous clients may connect and use every topic")
         }
         log.info("started", metadata: ["version": "\(martletVersion)", "shards": "\(shards.count)"])
-        await topics.setInterval(configuration.systemInterval)
         let housekeeping = Task { [topics] in await topics.run() }
         await memory.setLimit(configuration.memoryLimit)
         await whenListening()
@@ -112,6 +112,11 @@ package final class BrokerServer: Sendable {
         await topics.setInterval(effective.systemInterval)
         await memory.setLimit(effective.memoryLimit)
         return kept
+    }
+
+    /// Whoever the process becomes owns its unix sockets, so that it can remove them in the end. Ids of a user and a group.
+    package func giveSockets(to user: UInt32, _ group: UInt32) {
+        for listener in listeners { listener.socket.give(to: user, group) }
     }
 
     /// Returns when every shard has answered.

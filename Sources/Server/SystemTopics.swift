@@ -39,12 +39,18 @@ actor SystemTopics {
         self.directory = directory
     }
 
-    /// Publishes at once and then in intervals, until it is cancelled.
+    /// Publishes for the first time, before anybody can ask.
+    func begin(every interval: Duration?) async {
+        self.interval = interval
+        if interval != nil { await publish() }
+    }
+
+    /// Publishes in intervals, until it is cancelled.
     func run() async {
-        repeat {
+        while await pause() {
             if interval != nil { await publish() }
             trim()
-        } while await pause()
+        }
     }
 
     /// From now on; what is there stays.

@@ -141,6 +141,12 @@ extension ListeningSocket {
         if let path = address.path { file?.remove(path) }
     }
 
+    /// Makes the socket's file, if it has one, somebody's; where that fails it stays as it is. The corresponding C function
+    /// is `lchown`.
+    package func give(to user: UInt32, _ group: UInt32) {
+        if let path = address.path { unsafe lchown(path, user, group) }
+    }
+
     /// Removes the socket that a broker left behind when it died; one where somebody listens, and a file that is no
     /// socket, stay, and `bind` fails. The corresponding C functions are `lstat`, `connect` and `unlink`.
     private static func clear(_ path: String, for address: SocketAddress) throws(SystemError) {

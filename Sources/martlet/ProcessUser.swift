@@ -4,8 +4,8 @@ internal import Logs
 /// Whom root becomes once the listeners are bound.
 struct ProcessUser {
     let name: String
-    private let user: uid_t
-    private let group: gid_t
+    let user: uid_t
+    let group: gid_t
 
     var logOwner: LogFileOwner { LogFileOwner(user: user, group: group) }
 

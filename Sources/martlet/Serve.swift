@@ -71,7 +71,10 @@ struct Serve: AsyncParsableCommand {
         let server = try BrokerServer(configuration: configuration, logs: Loggers { Logger(label: $0) })
         let pidFile = try configuration.pidFile.map { path throws(Failure) in try PidFile(path) }
         defer { pidFile?.remove() }
-        try user?.become()
+        if let user {
+            server.giveSockets(to: user.user, user.group)
+            try user.become()
+        }
         signals.whenAskedToStop(server.stop) {
             logger.warning("the stop takes too long and is cut short")
             pidFile?.remove()

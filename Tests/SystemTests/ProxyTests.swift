@@ -7,9 +7,9 @@ extension System {
         @Test(
             arguments: [
                 (1, Array("PROXY TCP4 192.0.2.1 192.0.2.9 56324 1883\r\n".utf8), "192.0.2.1:56324"),
-                (1, Array("PROXY TCP6 2001:db8::1 2001:db8::2 4000 1883\r\n".utf8), "[2001:db8::1]:4000"),
+                (1, Array("PROXY TCP6 2001:db8::1 2001:db8::2 4000 1883\r\n".utf8), "2001:db8::1:4000"),
                 (1, Array("PROXY UNKNOWN\r\n".utf8), "127.0.0.1:"),
-                (2, proxyHeader(0x11, ipv4), "192.0.2.1:56324"), (2, proxyHeader(0x21, ipv6), "[2001:db8::1]:4000"),
+                (2, proxyHeader(0x11, ipv4), "192.0.2.1:56324"), (2, proxyHeader(0x21, ipv6), "2001:db8::1:4000"),
                 (2, proxyHeader(0x31, path("/run/client") + path("/run/proxy")), "/run/client"),
                 (2, proxyHeader(0x11, ipv4 + [4, 0, 2, 0, 0]), "192.0.2.1:56324"),
                 (2, proxyHeader(0x00, []), "127.0.0.1:"), (2, proxyHeader(command: 0x20, 0x00, []), "127.0.0.1:"),
@@ -39,7 +39,10 @@ extension System {
             }
             for (number, client) in clients.enumerated() {
                 try client.ping()
-                #expect(broker.lines(containing: "placed-\(number)").contains { $0.contains("=\(peer)") })
+                let isKnown = eventually {
+                    broker.lines(containing: "placed-\(number)").contains { $0.contains("from \(peer)") }
+                }
+                #expect(isKnown, "\(broker.lines(containing: "placed-\(number)"))")
             }
             try broker.stop()
         }
@@ -97,7 +100,8 @@ extension System {
             #expect(try !isLetIn(proxyHeader(0x11, ipv4)), "says nothing of it")
             #expect(try !isLetIn(proxyHeader(0x11, ipv4 + [0x20, 0, 5, 0, 0, 0, 0, 0])), "says that there was none")
             #expect(try !isLetIn(proxyHeader(command: 0x20, 0x00, [])), "is the proxy itself")
-            #expect(eventually { broker.lines(containing: "has not come over TLS").count == 3 })
+            // Told once; that it happens again is counted.
+            #expect(eventually { broker.lines(containing: "has not come over TLS").count == 1 })
             try broker.stop()
         }
 

@@ -101,6 +101,22 @@ extension FuzzSequence {
     /// What `~` stands for: the same in each run, so that a seed says all.
     private static let home = "fuzz"
 
+    /// With four other letters in the place of `home`, wherever it is sent.
+    func renamed(_ number: Int) -> FuzzSequence {
+        let home = Array(Self.home.utf8)
+        let digits = Array(String(number % 0x10000, radix: 16).utf8)
+        let name = Array(repeating: UInt8(ascii: "0"), count: home.count - digits.count) + digits
+        var renamed = self
+        for place in steps.indices {
+            guard case .send(var bytes) = steps[place].action else { continue }
+            for start in bytes.indices where bytes[start...].starts(with: home) {
+                bytes.replaceSubrange(start..<(start + home.count), with: name)
+            }
+            renamed.steps[place].action = .send(bytes)
+        }
+        return renamed
+    }
+
     /// The corpus that is in the binary: `corpus.txt`, and what the clients of each case of the suite send.
     package static func embeddedCorpus(withCases: Bool = true) throws(SuiteError) -> [FuzzSequence] {
         try corpus(files: Suite.embeddedFiles, withCases: withCases)

@@ -29,12 +29,16 @@ package final class Fuzzer {
     private let mutator: FuzzMutator
     private let options: Options
     private let connect: Connector
+    private var plays = 0
     private var canary: FuzzCanary?
     private var remains = Remains()
     private var progress = Progress()
 
     /// Rounds after which what they have left is cleaned away.
     private static let roundsPerCleaning = 128
+    /// Sequences that meet each other's sessions and topics. Not for ever: a broker may make clients wait that throw each
+    /// other out of one session again and again.
+    private static let playsPerName = 8
     /// How long a step waits for its answer, in rounds where it does.
     private static let pace = Duration.milliseconds(2)
 
@@ -79,7 +83,8 @@ package final class Fuzzer {
             canary = new
         }
         var play = Play(connect: connect, patience: options.patience, pace: isPaced ? Self.pace : nil)
-        let problem = play.problem(with: sequence) ?? canary?.check()
+        let problem = play.problem(with: sequence.renamed(plays / Self.playsPerName)) ?? canary?.check()
+        plays += 1
         for connection in play.all { remains.note(connection.witness) }
         progress.bytesSent += sequence.byteCount
         progress.connections += play.all.count
