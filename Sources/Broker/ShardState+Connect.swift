@@ -125,7 +125,7 @@ extension ShardState {
         guard !will.isRetained || limits.isRetainAvailable else {
             throw .unanswered("a will with RETAIN, and retain_available is false")
         }
-        guard connections[Int(number)].isMounted else { return will }
+        guard isMounted(number) else { return will }
         guard let mounted = mounted(will, number) else { throw .unanswered("the topic of the will is too long") }
         return mounted
     }

@@ -2,6 +2,9 @@ import MQTT
 
 /// `mount_point`: what stands before the topics of a listener's clients, everywhere but in their own packets.
 extension ShardState {
+    @inline(__always)
+    func isMounted(_ number: ConnectionNumber) -> Bool { hasMountPoints && connections[Int(number)].isMounted }
+
     func mountPoint(of number: ConnectionNumber) -> [UInt8] { rules[Int(connections[Int(number)].listener)].mountPoint }
 
     /// A client's topic as the others see it; nil where that is longer than a topic may be (4.7.3).
@@ -30,14 +33,14 @@ extension ShardState {
     /// Whether a message lies behind the connection's mount point: `m/#` also matches `m` (4.7.1.2), which does not.
     @inline(__always)
     func sees(_ message: Int, number: ConnectionNumber, _ outbox: borrowing Outbox) -> Bool {
-        guard connections[Int(number)].isMounted else { return true }
+        guard isMounted(number) else { return true }
         return outbox.messages.withBytes(of: message) { sees($0, number: number) }
     }
 
     /// `message` has the form of `ApplicationMessage.bytes`.
     @inline(__always)
     func sees(_ message: Span<UInt8>, number: ConnectionNumber) -> Bool {
-        guard connections[Int(number)].isMounted else { return true }
+        guard isMounted(number) else { return true }
         let mountPoint = mountPoint(of: number)
         let topicBytes = Int(message[0]) << 8 | Int(message[1])
         return topicBytes > mountPoint.count

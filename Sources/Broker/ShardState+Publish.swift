@@ -43,7 +43,7 @@ extension ShardState {
         _ publish: Publish, _ topic: Span<UInt8>, _ body: Span<UInt8>, _ number: ConnectionNumber,
         into outbox: inout Outbox
     ) {
-        guard !connections[Int(number)].isMounted else {
+        guard !isMounted(number) else {
             guard let mounted = mounted(topic, number) else {
                 counters.publishesDropped += 1
                 return
@@ -214,7 +214,7 @@ extension ShardState {
     ) {
         counters.publishesSent += 1
         counters.publishBytesSent += UInt64(outbox.messages.payloadCount(of: message))
-        let message = connections[Int(number)].isMounted ? unmounted(message, for: number, &outbox) : message
+        let message = isMounted(number) ? unmounted(message, for: number, &outbox) : message
         outbox.publish(
             message, to: number, qos: qos, packetIdentifier: packetIdentifier, isDuplicate: isDuplicate,
             isRetained: isRetained

@@ -52,7 +52,7 @@ extension ShardState {
     private mutating func withMounted(
         _ filter: Span<UInt8>, _ number: ConnectionNumber, _ body: (inout ShardState, Span<UInt8>) -> Void
     ) -> Bool {
-        guard connections[Int(number)].isMounted else {
+        guard isMounted(number) else {
             body(&self, filter)
             return true
         }

@@ -11,6 +11,8 @@ package struct ShardState: Sendable {
     /// By listener.
     package private(set) var rules: [ListenerRules]
     private var restrictsPublish: Bool
+    /// Whether any listener has a mount point: what every message would have to ask its connection else.
+    let hasMountPoints: Bool
     let directory: Lock<Directory>
     package internal(set) var counters = Counters()
 
@@ -48,6 +50,7 @@ package struct ShardState: Sendable {
         self.rules = rules
         self.directory = directory
         restrictsPublish = Self.restrictsPublish(limits, rules)
+        hasMountPoints = rules.contains { !$0.mountPoint.isEmpty }
         timers = TimerWheel(now: now)
         mailboxIsFull = Array(repeating: false, count: shards)
         directory.withLock { $0.sessionLimit = limits.sessions }

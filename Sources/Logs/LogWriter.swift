@@ -15,6 +15,8 @@ package final class LogWriter: Sendable {
     package enum Limits {
         /// Bytes of lines that may wait for the place.
         package static let backlogBytes = 1 << 20
+        /// How long a line may wait for others: waking a thread for each costs more than the line.
+        static let delay = DispatchTimeInterval.milliseconds(10)
         /// Bytes of one write.
         static let writeBytes = 64 << 10
         /// How long the end of the process waits for a place that takes nothing.
@@ -76,7 +78,7 @@ package final class LogWriter: Sendable {
             defer { waiting.isScheduled = true }
             return !waiting.isScheduled
         }
-        if isFirst { queue.async { self.drain() } }
+        if isFirst { queue.asyncAfter(deadline: .now() + Limits.delay) { self.drain() } }
     }
 
     /// Calls `done` when every line taken so far is written; for the end of the process.

@@ -36,9 +36,9 @@ package struct MosquittoLogHandler: LogHandler {
     package func log(event: LogEvent) {
         let kind = kind ?? LogKind(event.level)
         guard log.wanted.contains(kind) else { return }
-        var all = metadata
-        if let provided = metadataProvider?.get() { all.merge(provided) { _, new in new } }
-        if let own = event.metadata { all.merge(own) { _, new in new } }
+        var all = event.metadata ?? [:]
+        if let provided = metadataProvider?.get() { all.merge(provided) { own, _ in own } }
+        if !metadata.isEmpty { all.merge(metadata) { own, _ in own } }
         if let error = event.error { all["error"] = "\(error)" }
         let fields = all.sorted { $0.key < $1.key }.map { LogField($0.key, LogField.Value($0.value)) }
         log.write(kind, event.message.description, fields, isCounted: isCounted)
@@ -61,10 +61,14 @@ extension LogKind {
 extension LogField.Value {
     /// Numbers and truth values stay what they are, where the caller did not make text of them.
     init(_ value: Logger.Metadata.Value) {
-        if case .stringConvertible(let value) = value, value is any BinaryInteger || value is Bool {
-            self = .literal("\(value)")
-        } else {
-            self = .text("\(value)")
+        // By their types: whether something conforms to a protocol takes longer to find out.
+        switch value {
+        case .string(let text): self = .text(text)
+        case .stringConvertible(let value as Int): self = .literal("\(value)")
+        case .stringConvertible(let value as UInt16): self = .literal("\(value)")
+        case .stringConvertible(let value as UInt8): self = .literal("\(value)")
+        case .stringConvertible(let value as Bool): self = .literal("\(value)")
+        default: self = .text("\(value)")
         }
     }
 }
