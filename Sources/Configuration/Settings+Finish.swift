@@ -67,6 +67,11 @@ extension Settings {
         if tls.keyHint != nil, hasCertificate {
             throw error("a listener has either 'certfile' or 'psk_hint', not both", .pskHint, index)
         }
+        if listener.proxyRequiresTLS, listener.proxyProtocol != .version2 {
+            throw error(
+                "'proxy_protocol_v2_require_tls' needs 'enable_proxy_protocol 2' for the same listener",
+                .proxyProtocolRequireTLS, index)
+        }
         if listener.proxyProtocol == .version2, tls.isOn || tls.usesSubjectAsUserName {
             throw error(
                 "'enable_proxy_protocol 2' goes with neither TLS of its own nor 'use_subject_as_username'",

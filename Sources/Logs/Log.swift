@@ -26,7 +26,8 @@ package final class Log: Sendable {
         var settings: Settings
         var writers: [LogWriter]
         var repeated = RepeatedLines()
-        var isTimerSet = false
+        /// When the next timer rings, of those that are set.
+        var timerDue: Int64?
     }
 
     private let state: Lock<State>
@@ -72,6 +73,7 @@ package final class Log: Sendable {
 
     private func count(_ kind: LogKind, _ message: String, _ fields: [LogField]) {
         let now = monotonicNanoseconds() / 1_000_000_000
+        let fields = fields.map(LogLine.cut)  // What is remembered is bounded too.
         let (isWritten, told) = state.withLock { $0.repeated.admit(kind, message, fields, now: now) }
         for line in told { put(line) }
         if isWritten { put(kind, message, fields) }
@@ -80,8 +82,8 @@ package final class Log: Sendable {
 
     private func setTimer(_ now: Int64) {
         let next: Int64? = state.withLock { state in
-            guard !state.isTimerSet, let next = state.repeated.nextDue else { return nil }
-            state.isTimerSet = true
+            guard let next = state.repeated.nextDue, next < state.timerDue ?? .max else { return nil }
+            state.timerDue = next
             return next
         }
         guard let next else { return }
@@ -91,7 +93,7 @@ package final class Log: Sendable {
     private func tell() {
         let now = monotonicNanoseconds() / 1_000_000_000
         let told = state.withLock { state in
-            state.isTimerSet = false
+            state.timerDue = nil
             return state.repeated.due(now: now)
         }
         for line in told { put(line) }

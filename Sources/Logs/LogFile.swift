@@ -46,10 +46,13 @@ final class DescriptorOutput: LogOutput {
         isMidLine.store(false, ordering: .relaxed)
     }
 
-    /// The corresponding C function is `open`.
+    /// Without waiting for a reader, where it is a pipe that has none. The corresponding C functions are `open` and
+    /// `fcntl`.
     private static func open(_ path: String) throws(LogFileError) -> CInt {
-        let descriptor = unsafe Glibc.open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0o600)
+        let flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY
+        let descriptor = unsafe Glibc.open(path, flags | O_NONBLOCK, 0o600)
         guard descriptor >= 0 else { throw LogFileError(path: path, errno: errno) }
+        _ = fcntl(descriptor, F_SETFL, flags)
         return descriptor
     }
 

@@ -54,6 +54,11 @@ package enum LogLine {
     /// Characters of a field; the rest is cut, so that nobody can make a line expensive.
     private static let fieldCharacters = 256
 
+    static func cut(_ field: LogField) -> LogField {
+        guard case .text(let text) = field.value else { return field }
+        return LogField(field.name, cut(text))
+    }
+
     private static func cut(_ whole: String) -> String {
         let fits = whole.unicodeScalars.dropFirst(fieldCharacters).isEmpty
         return fits ? whole : String(whole.unicodeScalars.prefix(fieldCharacters)) + "..."

@@ -27,7 +27,8 @@ package struct RepeatedLines: Sendable {
         package static let intervals: [Int64] = [60, 600, 3600]
         /// A line that has not come for so long is new again.
         package static let memory: Int64 = 3600
-        /// Refused sign-ins that are written each: programs that ban addresses want to see some.
+        /// Refused sign-ins that are written each, in each of the first intervals: programs that ban addresses want to see
+        /// some.
         package static let refusals = 5
     }
 
@@ -92,7 +93,11 @@ package struct RepeatedLines: Sendable {
             }
             entry.count = 0
             entry.told = now
-            entry.stage = min(entry.stage + 1, Limits.intervals.count - 1)
+            if Self.writtenAtOnce(entry.message, entry.fields) > 1 {
+                entry.written = 0  // A ban may be over: whoever goes on has to be seen again.
+            } else {
+                entry.stage = min(entry.stage + 1, Limits.intervals.count - 1)
+            }
             entries[key] = entry
         }
         nextDue = entries.values.lazy.map(\.due).min()

@@ -144,7 +144,7 @@ extension ListeningSocket {
     /// Makes the socket's file, if it has one, somebody's; where that fails it stays as it is. The corresponding C function
     /// is `lchown`.
     package func give(to user: UInt32, _ group: UInt32) {
-        if let path = address.path { unsafe lchown(path, user, group) }
+        if let path = address.path, let file, file.isAt(path) { unsafe lchown(path, user, group) }
     }
 
     /// Removes the socket that a broker left behind when it died; one where somebody listens, and a file that is no
@@ -174,7 +174,11 @@ private struct FileIdentity {
 
     /// The corresponding C function is `unlink`.
     func remove(_ path: String) {
-        guard let found = FileIdentity(of: path), found.device == device, found.number == number else { return }
-        unsafe unlink(path)
+        if isAt(path) { unsafe unlink(path) }
+    }
+
+    func isAt(_ path: String) -> Bool {
+        guard let found = FileIdentity(of: path) else { return false }
+        return found.device == device && found.number == number
     }
 }

@@ -26,7 +26,7 @@ struct CheckConfig: AsyncParsableCommand {
         guard let path = configFile ?? file else { preconditionFailure("validate() asks for one of them") }
         let configuration: Configuration
         do throws(ConfigurationError) {
-            configuration = try readConfiguration(path)
+            configuration = try readConfiguration(path).applying(environment: environment())
         } catch {
             throw Failure(.badConfiguration, error)
         }

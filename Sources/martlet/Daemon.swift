@@ -28,6 +28,15 @@ enum Daemon {
         exit(status & 0x7F == 0 ? status >> 8 & 0xFF : Failure.Status.failed.rawValue)
     }
 
+    /// In the background: by the name that people look for, not that of the link it was started by (proc(5)). The
+    /// corresponding C functions are `open` and `write`.
+    static func takeName() {
+        let descriptor = unsafe open("/proc/self/comm", O_WRONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { return }
+        _ = unsafe Glibc.write(descriptor, "martlet", "martlet".utf8.count)
+        close(descriptor)
+    }
+
     /// In the background: everything is said, and nobody is left to read standard output and standard error.
     static func tellReady() {
         let null = unsafe open("/dev/null", O_RDWR | O_CLOEXEC)

@@ -6,11 +6,20 @@ internal import Server
 /// and half gone, and stay root when all others become another user (glibc passes over a thread that is exiting).
 @main enum Process {
     static func main() {
+        keepStandardStreams()
         Task.detached {
             await Martlet.main()
             exit(0)
         }
         while true { pause() }
+    }
+
+    /// Where one of them is closed, what is opened first would take its place, and get what is meant for it. The
+    /// corresponding C functions are `fcntl` and `open`, which gives the lowest number that is free.
+    private static func keepStandardStreams() {
+        for stream in [STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO] where fcntl(stream, F_GETFD) < 0 {
+            _ = unsafe open("/dev/null", O_RDWR)
+        }
     }
 }
 

@@ -40,9 +40,7 @@ actor Reload {
             return refuse("\(error)")
         }
         log.adopt(Log.Settings(configuration), destinations.writers)
-        for warning in configuration.warnings {
-            logger.warning("configuration", metadata: ["warning": "\(warning)"])
-        }
+        Serve.tell(of: configuration.warnings, logger)
         for key in await server.adopt(configuration) {
             logger.warning("a key has another value now, which counts from the next start", metadata: ["key": "\(key)"])
         }

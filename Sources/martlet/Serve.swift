@@ -31,6 +31,7 @@ struct Serve: AsyncParsableCommand {
 
     func run() async throws {
         if daemon, toldThrough == nil { try Daemon.start() }
+        if toldThrough != nil { Daemon.takeName() }
         let signals = Signals()
         let configuration = try effectiveConfiguration()
         let (user, userWarning) = try self.user(configuration)
@@ -108,7 +109,10 @@ struct Serve: AsyncParsableCommand {
             topics.connect { lines, done in
                 server.publishLog(lines.map { ($0.kind.topicLevel, $0.text) }, done)
             }
-            if isDaemon { Daemon.tellReady() }
+            if isDaemon {
+                log.flush()
+                Daemon.tellReady()
+            }
             manager.tellReady("running")
         } whenStopping: {
             topics.connect(to: nil)
@@ -116,7 +120,7 @@ struct Serve: AsyncParsableCommand {
         }
     }
 
-    private static func tell(of warnings: [ConfigurationWarning], _ logger: Logger) {
+    static func tell(of warnings: [ConfigurationWarning], _ logger: Logger) {
         for warning in warnings {
             let place = warning.line.map { "\(warning.file):\($0)" } ?? warning.file
             logger.warning("configuration", metadata: ["at": "\(place)", "warning": "\(warning.reason)"])

@@ -46,7 +46,10 @@ final class Signals: Sendable {
                 state.interrupts += 1
                 return state.interrupts
             }
-            if count > 1 { _exit(Failure.Status.interrupted.rawValue) }
+            if count > 1 {
+                signals.state.withLock { $0.overdue }?()
+                _exit(Failure.Status.interrupted.rawValue)
+            }
             signals.askToStop()
         }
         for request in requests {
@@ -57,8 +60,8 @@ final class Signals: Sendable {
         }
     }
 
-    /// What a stop calls; at once, if one was asked for before. where the process is still there
-    /// after `patience`, `overdue` follows, and then its end.
+    /// What a stop calls; at once, if one was asked for before. Where the process is still there after `patience`,
+    /// `overdue` follows, and then its end; without `overdue` the stop takes the time it takes.
     func whenAskedToStop(_ stop: @escaping @Sendable () -> Void, overdue: (@Sendable () -> Void)? = nil) {
         let isStopping = state.withLock { state in
             state.stop = stop
@@ -87,8 +90,10 @@ final class Signals: Sendable {
         stop?()
         guard isFirst else { return }
         queue.asyncAfter(deadline: .now() + Self.patience) {
-            guard let overdue = self.state.withLock({ $0.overdue }) else { return }
-            overdue()
+            let (stop, overdue) = self.state.withLock { ($0.stop, $0.overdue) }
+            // Without a stop it is still starting, and hangs there.
+            guard stop == nil || overdue != nil else { return }
+            overdue?()
             _exit(0)
         }
     }

@@ -145,6 +145,7 @@ extension Edges {
         case .certFile: "keyfile k"
         case .keyFile: "certfile c"
         case .caFile, .caPath: "certfile c\nkeyfile k"
+        case .proxyProtocolRequireTLS: "enable_proxy_protocol 2"
         default: ""
         }
     }

@@ -25,7 +25,6 @@ private func warnings(_ text: String, _ support: Configuration.Support = .built)
             maximum_qos 1
             accept_protocol_versions 3, 4
             enable_proxy_protocol 1
-            proxy_protocol_v2_require_tls true
             websockets_origin https://a
             websockets_origin https://b
             use_username_as_clientid true
@@ -56,7 +55,6 @@ private func warnings(_ text: String, _ support: Configuration.Support = .built)
         second.maxQoS = 1
         second.acceptedVersions = [.mqtt31, .mqtt311]
         second.proxyProtocol = .version1
-        second.proxyRequiresTLS = true
         second.webSocketsOrigins = ["https://a", "https://b"]
         second.usesUserNameAsClientIdentifier = true
         second.access.allowsAnonymous = true

@@ -47,6 +47,8 @@ extension System {
             poll(nil, 0, 1_000)
             #expect(broker.processorSeconds - before < 0.3, "it spins")
             #expect(broker.program.output.contains("no new connections for now"))
+            broker.program.signal(SIGHUP)
+            try broker.program.waitForLine(containing: "configuration reloaded")
             // All are in use, and of the last 16, which are for whatever else opens a file, none by a connection.
             #expect(broker.openFiles.filter { $0 < reserved.lowerBound }.count == reserved.lowerBound)
             #expect(broker.sockets.filter(reserved.contains) == inherited)

@@ -188,7 +188,7 @@ extension System {
             let third = try fill(to: 1) { try RawClient(port: other) }
             #expect(try RawClient(port: broker.port).isClosed())
             for client in first + second + third { try client.ping() }
-            #expect(broker.program.output.contains("global_max_connections"))
+            try broker.program.waitForLine(containing: "global_max_connections")
             try broker.stop()
         }
 

@@ -243,9 +243,11 @@ final class ScenarioRun {
         if words == ["closed"] {
             try client.read { _ in false }
         } else {
-            let own = broker.kind == .martlet ? "+" : "-"
+            let (own, other) = broker.kind == .martlet ? ("+", "-") : ("-", "+")
+            // Not as a signed number: -0 would be everybody's.
             let count =
-                words.lazy.compactMap { Int($0.hasPrefix(own) ? $0.dropFirst() : $0[...]) }.first { $0 >= 0 } ?? 0
+                words.filter { !$0.hasPrefix(other) }
+                .compactMap { Int($0.hasPrefix(own) ? $0.dropFirst() : $0[...]) }.first ?? 0
             while client.observed.count < count, !client.isOver { try client.read { _ in true } }
             try client.settle()
         }
