@@ -27,6 +27,8 @@ package struct Counters: Sendable, Equatable {
     package var publishersThrottled: UInt64 = 0
     /// Connections that `max_connections` and its like have turned away.
     package var connectionsRefused: UInt64 = 0
+    /// CONNECT packets refused because of `global_max_clients`.
+    package var sessionsRefused: UInt64 = 0
     /// CONNECT packets refused because of `max_keepalive`.
     package var keepAlivesRefused: UInt64 = 0
     /// Fights over a Client Identifier, and CONNECT packets that had to wait, or were refused, because of one.
@@ -64,7 +66,8 @@ package struct Counters: Sendable, Equatable {
             \.packetsReceived, \.packetsSent, \.bytesReceived, \.bytesSent, \.publishesReceived, \.publishesSent,
             \.publishBytesReceived, \.publishBytesSent, \.publishesDropped, \.publishesDenied, \.connectionsOpened,
             \.connectsReceived, \.clientsExpired, \.publishersHeld, \.publishersThrottled, \.connectionsRefused,
-            \.keepAlivesRefused, \.takeoverFights, \.takeoversDelayed, \.takeoversRefused, \.memoryConnectionsRefused,
+            \.sessionsRefused, \.keepAlivesRefused, \.takeoverFights, \.takeoversDelayed, \.takeoversRefused,
+            \.memoryConnectionsRefused,
             \.memoryMessagesDropped, \.memoryConnectionsClosed, \.memoryMessagesNotStored,
         ]
     }

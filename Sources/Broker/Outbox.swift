@@ -57,14 +57,16 @@ package enum Effect: Equatable, Sendable {
 }
 
 /// Why the connection that a packet came from is not read after it.
-package enum Hold: Sendable {
-    case nothing
+package struct Hold: OptionSet, Sendable {
+    package let rawValue: UInt8
+    package init(rawValue: UInt8) { self.rawValue = rawValue }
+
     /// A shard's mailbox was full for a message that must not be dropped.
-    case mailbox
+    package static let mailbox = Hold(rawValue: 1)
     /// A pause, which `ShardState.takeWoken` ends.
-    case rest
+    package static let rest = Hold(rawValue: 2)
     /// The same, and the packet has not been handled: it comes again after the pause.
-    case packet
+    package static let packet = Hold(rawValue: 4)
 }
 
 /// One effect: 12 bytes, whatever it is.
@@ -200,7 +202,7 @@ package struct Outbox: ~Copyable {
     /// For each shard what goes there. Stays until it is taken.
     package private(set) var mail: [Mail]
     /// What the sender of the packet has to wait for.
-    package var hold = Hold.nothing
+    package var hold: Hold = []
     /// Whether somebody wants to read of every subscription.
     package var notesSubscriptions = false
 
@@ -268,7 +270,7 @@ package struct Outbox: ~Copyable {
     }
     mutating func move(_ connection: ConnectionNumber, to shard: Int) { record(.move, connection, index: shard) }
     mutating func note(_ event: BrokerEvent) { events.append(event) }
-    mutating func holdPublisher() { if hold == .nothing { hold = .mailbox } }
+    mutating func holdPublisher() { hold.insert(.mailbox) }
 
     /// Puts a message of this outbox into the mail of `shard`; `place` is where it is there already, if it is.
     mutating func forward(_ message: Int, qos: QoS, to receiver: Receiver, on shard: Int, at place: inout Int?) {

@@ -64,6 +64,7 @@ extension ShardState {
         guard let message = item.message else {  // After PUBREC never the message again [MQTT-4.3.3-1].
             return outbox.acknowledge(number, Acknowledgement(.publishRelease, item.packetIdentifier))
         }
+        unmountedCopy = nil
         send(
             outbox.add(message), qos: item.qos, packetIdentifier: item.packetIdentifier,
             isDuplicate: isDuplicate && item.qos != .atMostOnce, isRetained: item.isRetained, to: number, into: &outbox
@@ -80,6 +81,7 @@ extension ShardState {
         directory.withLock { $0.readRetained(&cursor, steps: Limits.nodesPerSlice, limit: limit, into: &found) }
         if !cursor.isFinished { sessions[slot].cursors.prepend(cursor) }
         for retained in found where sees(retained.message.bytes.span, number: number) {
+            unmountedCopy = nil
             let qos = granted(retained.qos, cursor.maximumQoS)
             if qos == .atMostOnce {
                 send(outbox.add(retained.message), qos: qos, isRetained: true, to: number, into: &outbox)

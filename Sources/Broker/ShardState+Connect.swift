@@ -34,7 +34,9 @@ extension ShardState {
         }
         switch home {
         case .elsewhere(let other): move(number, to: other, &outbox)
-        case .full: refuse(number, .serverUnavailable, now, &outbox)
+        case .full:
+            counters.sessionsRefused += 1
+            refuse(number, .serverUnavailable, now, &outbox)
         case .here(let reference, let isNew):
             connections[Int(number)].will = will
             accept(connect, of: client, as: reference, isNew: isNew, number, now, &outbox)
@@ -50,6 +52,7 @@ extension ShardState {
         if isNew { sessions[slot] = Session(client: client, reference: reference) }
         directory.withLock { $0.setConnected(reference, true) }
         absent.remove(UInt32(slot))
+        if limits.throttlesPublishers { takeUpDebt(of: client, number) }
         sessions[slot].connection = number
         sessions[slot].cleanSession = connect.cleanSession
 

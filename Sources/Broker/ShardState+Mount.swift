@@ -50,12 +50,16 @@ extension ShardState {
     /// A message as the connection's client sees it: the outbox's own, or a copy without the mount point. What a
     /// session has kept from a listener without one stays as it is.
     mutating func unmounted(_ message: Int, for number: ConnectionNumber, _ outbox: inout Outbox) -> Int {
+        let listener = connections[Int(number)].listener
+        if let unmountedCopy, unmountedCopy.listener == listener { return unmountedCopy.message }
         let seen = outbox.messages.withBytes(of: message) { bytes -> ApplicationMessage? in
             guard sees(bytes, number: number) else { return nil }
             let (begin, topicEnd) = (2 + mountPoint(of: number).count, 2 + (Int(bytes[0]) << 8 | Int(bytes[1])))
             return ApplicationMessage(
                 topic: bytes.extracting(begin..<topicEnd), payload: bytes.extracting(topicEnd..<bytes.count))
         }
-        return seen.map { outbox.add($0) } ?? message
+        let copy = seen.map { outbox.add($0) } ?? message
+        unmountedCopy = (listener, copy)
+        return copy
     }
 }

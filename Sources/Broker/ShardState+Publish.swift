@@ -23,7 +23,7 @@ extension ShardState {
         let publish = try Publish(header, body)
         counters.publishesReceived += 1
         counters.publishBytesReceived += UInt64(publish.payload.count)
-        if limits.throttlesPublishers { throttle(number, bytes: header.packetLength, &outbox) }
+        if limits.throttlesPublishers { charge(number, bytes: header.packetLength, &outbox) }
         let topic = body.extracting(publish.topic)
         switch publish.qos {
         case .atMostOnce: take(publish, topic, body, number, into: &outbox)
@@ -91,17 +91,18 @@ extension ShardState {
 
     /// The same for a message that no packet brought: a will, or the server's own.
     package mutating func route(
-        _ message: ApplicationMessage, qos: QoS, isRetained: Bool, into outbox: inout Outbox
+        _ message: ApplicationMessage, qos: QoS, isRetained: Bool, isServersOwn: Bool = false, into outbox: inout Outbox
     ) {
-        if isRetained { return store(message, qos: qos, into: &outbox) }
+        if isRetained { return store(message, qos: qos, mayGrow: isServersOwn, into: &outbox) }
         receivers.removeAll(keepingCapacity: true)
         directory.withLock { $0.match(message.bytes.span.extracting(message.topicRange), into: &receivers) }
         deliver(outbox.add(message), qos: qos, into: &outbox)
     }
 
-    mutating func store(_ message: ApplicationMessage, qos: QoS, into outbox: inout Outbox) {
+    /// `mayGrow`: whatever `memory_limit` has given up.
+    mutating func store(_ message: ApplicationMessage, qos: QoS, mayGrow: Bool = false, into outbox: inout Outbox) {
         receivers.removeAll(keepingCapacity: true)
-        let mayGrow = shedding < .storage
+        let mayGrow = mayGrow || shedding < .storage
         let isKept = directory.withLock { $0.retain(message, qos: qos, mayGrow: mayGrow, into: &receivers) }
         if !isKept { countNotStored() }
         if !receivers.isEmpty { deliver(outbox.add(message), qos: qos, into: &outbox) }
@@ -112,6 +113,7 @@ extension ShardState {
     @inline(__always)
     mutating func deliver(_ message: Int, qos: QoS, into outbox: inout Outbox) {
         storing = 0
+        unmountedCopy = nil
         var place: (shard: Int, index: Int?) = (-1, nil)
         var places: [Int?] = []
         for index in receivers.indices {
@@ -147,6 +149,7 @@ extension ShardState {
             if item.message != latest {
                 latest = item.message
                 storing = 0
+                unmountedCopy = nil
                 index = outbox.add(Int(item.message), of: mail.messages)
             }
             deliver(index, qos: item.qos, to: item.receiver.session, into: &outbox)
@@ -172,6 +175,7 @@ extension ShardState {
             }
             guard !connections[Int(connection)].isFull else {
                 counters.publishesDropped += 1
+                if shedding >= .queues { counters.memoryMessagesDropped += 1 }
                 return
             }
             return send(message, qos: qos, to: connection, into: &outbox)

@@ -54,6 +54,7 @@ extension ShardState {
 
     package mutating func shed(_ stage: Shedding) {
         if stage >= .queues, shedding < .queues { sheddingFrom = 0 }
+        if stage < .queues { sheddingFrom = nil }
         shedding = stage
     }
 
@@ -93,10 +94,11 @@ extension ShardState {
 
     mutating func countNotStored() { counters.memoryMessagesNotStored += 1 }
 
-    /// Bytes that wait for a connection's session.
+    /// Bytes of a connection's session that go with the connection: a persistent session keeps what waits for it.
     package func waitingBytes(for number: ConnectionNumber) -> Int {
         guard connections[Int(number)].phase == .connected else { return 0 }
-        return sessions[connections[Int(number)].slot].outgoing.byteCount
+        let session = sessions[connections[Int(number)].slot]
+        return session.cleanSession ? session.outgoing.byteCount : 0
     }
 
     /// Ends a connection that takes too slowly what is sent to it.

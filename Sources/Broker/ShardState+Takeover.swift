@@ -34,7 +34,7 @@ extension ShardState {
             counters.packetsReceived -= 1
             counters.connectsReceived -= 1
         }
-        outbox.hold = .packet
+        outbox.hold.insert(.packet)
         return true
     }
 

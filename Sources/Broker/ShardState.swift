@@ -29,7 +29,12 @@ package struct ShardState: Sendable {
     /// The messages that sessions hold, and the number of the one that is being delivered.
     var held = HeldMessages()
     var storing: HeldMessages.Number = 0
+    /// The copy without the mount point of the message that is being delivered, for the clients of one listener.
+    var unmountedCopy: (listener: ListenerNumber, message: Int)?
     var throttles: [Throttle] = []
+    /// What clients owe that are away, and who of them went first.
+    var debts: [ClientIdentifier: Throttle] = [:]
+    var debtors = Deque<ClientIdentifier>()
     /// Connections whose pause is over.
     var woken: [ConnectionNumber] = []
     var fights = TakeoverFights()
@@ -111,6 +116,7 @@ package struct ShardState: Sendable {
             switch (connections[Int(number)].phase, type) {
             case (.connected, .publish):
                 if restrictsPublish { violation = breach(of: header, by: number) }
+                if limits.throttlesPublishers, violation == nil, mustEarn(number, &outbox) { break }
                 if violation == nil { try publish(header, body, from: number, into: &outbox) }
             case (.connected, .publishAcknowledgement):
                 acknowledged(try Acknowledgement.packetIdentifier(of: body), number, &outbox)
@@ -189,6 +195,7 @@ package struct ShardState: Sendable {
         if connection.phase == .connected {
             let slot = connection.slot
             client = sessions[slot].client
+            if limits.throttlesPublishers { keepDebt(of: sessions[slot].client, number, now: now) }
             sessions[slot].connection = Session.noConnection
             if !waiters.isEmpty, reason != .takenOver { hurryWaiters(for: sessions[slot].client) }
             if sessions[slot].cleanSession {

@@ -81,7 +81,7 @@ package final class BrokerServer: Sendable {
         }
         log.info("started", metadata: ["version": "\(martletVersion)", "shards": "\(shards.count)"])
         let housekeeping = Task { [topics] in await topics.run() }
-        await memory.setLimit(configuration.memoryLimit)
+        await memory.setLimit(self.configuration.withLock { $0 }.memoryLimit)  // A reload may have come first.
         await whenListening()
         for await _ in stopRequests { break }
 

@@ -13,7 +13,7 @@ extension CloseReason: CustomStringConvertible {
         case .keepAliveExpired: "exceeded timeout"
         case .connectTimeout: "no CONNECT in time"
         case .takenOver: "session taken over"
-        case .memoryShortage: "memory_limit is reached, and it reads too slowly"
+        case .memoryShortage: "memory_limit is reached, and too much waits for it"
         case .refused(let code): code.reason
         case .serverStops: "the server stops"
         }

@@ -33,8 +33,8 @@ struct ConnectionTable {
         static let mailbox = Waits(rawValue: 1)
         /// It published too fast.
         static let rest = Waits(rawValue: 2)
-        /// Its CONNECT, which is the first thing in its input, waits to take over a session.
-        static let takeover = Waits(rawValue: 4)
+        /// The packet that its input begins with waits: a CONNECT to take over a session, a PUBLISH for its rate.
+        static let packet = Waits(rawValue: 4)
     }
 
     private(set) var slots: [Slot] = []

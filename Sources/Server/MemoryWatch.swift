@@ -10,8 +10,8 @@ actor MemoryWatch {
     private static let interval = Duration.milliseconds(100)
     /// Nearer to the limit, where load can bring megabytes in a moment.
     private static let shortInterval = Duration.milliseconds(10)
-    /// After connections were ended, before what that has brought is looked at.
-    private static let settlingInterval = Duration.milliseconds(50)
+    /// Milliseconds after connections were ended, before others are: what that has brought has to show.
+    private static let settlingInterval: Int64 = 50
     /// Milliseconds between two walks through the heap.
     private static let trimInterval: Int64 = 100
     private static let readersAtOnce = 16
@@ -21,6 +21,7 @@ actor MemoryWatch {
     private var gauge: MemoryGauge?
     private var watching: Task<Void, Never>?
     private var latestTrim: Int64 = 0
+    private var latestEnding: Int64 = 0
     /// Since when each stage that is in force is, milliseconds.
     private var begun: [Shedding: Int64] = [:]
 
@@ -35,6 +36,7 @@ actor MemoryWatch {
         watching?.cancel()
         if let stage = gauge?.stage, stage > .none {
             for shard in shards { shard.post { $0.shed(.none) } }
+            note(from: stage, to: .none, bytes: Int(resident_bytes()), of: gauge?.limit ?? 0)
         }
         gauge = limit.map { MemoryGauge(limit: $0) }
         watching = limit.map { _ in Task { await run() } }
@@ -68,13 +70,16 @@ actor MemoryWatch {
             note(from: earlier, to: stage, bytes: bytes, of: gauge.limit)
         }
         if stage >= .readers {
-            await endSlowReaders(beyond: bytes - gauge.end(of: .readers))
-            return Self.settlingInterval
+            if now - latestEnding >= Self.settlingInterval {
+                latestEnding = now
+                await endSlowReaders(beyond: bytes - gauge.end(of: .readers))
+            }
+            return Self.shortInterval
         }
         return bytes >= gauge.limit / 100 * 60 ? Self.shortInterval : Self.interval
     }
 
-    /// Ends the slowest readers of all shards, until as many bytes as that waited for them.
+    /// Ends the slowest readers of all shards, as many as hold so many bytes.
     private func endSlowReaders(beyond bytes: Int) async {
         var readers: [SlowReader] = []
         for shard in shards { readers += await shard.slowReaders(atMost: Self.readersAtOnce) }

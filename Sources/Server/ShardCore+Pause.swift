@@ -6,13 +6,10 @@ extension ShardCore {
     /// The sender of a packet has to wait. Returns for what it does.
     mutating func hold(_ number: ConnectionNumber) -> Hold {
         let hold = outbox.hold
-        outbox.hold = .nothing
-        switch hold {
-        case .nothing: break
-        case .mailbox: awaitMailboxes(number)
-        case .rest: table[number].waits.insert(.rest)
-        case .packet: table[number].waits.insert(.takeover)
-        }
+        outbox.hold = []
+        if hold.contains(.mailbox) { awaitMailboxes(number) }
+        if hold.contains(.rest) { table[number].waits.insert(.rest) }
+        if hold.contains(.packet) { table[number].waits.insert(.packet) }
         return hold
     }
 
@@ -20,7 +17,7 @@ extension ShardCore {
     mutating func resumeWoken() {
         while let number = state.takeWoken() {
             guard table[number].stream != nil, !state.isPaused(number) else { continue }
-            table[number].waits.subtract([.rest, .takeover])
+            table[number].waits.subtract([.rest, .packet])
             resume(number)
         }
     }

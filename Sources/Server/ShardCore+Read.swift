@@ -14,7 +14,7 @@ extension ShardCore {
             resumeDrained()
             guard state.isOpen(number) else { return }
         }
-        if events & EPOLLRDHUP.rawValue != 0, table[number].waits.contains(.takeover) {
+        if events & EPOLLRDHUP.rawValue != 0, table[number].waits.contains(.packet) {
             return lose(number, "closed by the peer")
         }
         if events & (EPOLLIN.rawValue | EPOLLERR.rawValue | EPOLLHUP.rawValue) != 0 {
@@ -102,7 +102,7 @@ extension ShardCore {
     @inline(__always)
     mutating func handle(_ bytes: Span<UInt8>, from number: ConnectionNumber) -> Int? {
         var offset = 0
-        outbox.hold = .nothing  // What a will or the server itself has met is nobody's fault here.
+        outbox.hold = []  // What a will or the server itself has met is nobody's fault here.
         do throws(CloseReason) {
             if let awaited = table[number].awaitedHeader {
                 guard let header = try Self.proxyHeader(bytes, awaited) else { return 0 }
@@ -132,7 +132,7 @@ extension ShardCore {
                 if outbox.records.count > Self.effectsPerRound || outbox.messages.byteCount > Self.bytesPerRound {
                     apply()
                 }
-                if outbox.hold != .nothing, hold(number) == .packet { offset = start - header.length }
+                if !outbox.hold.isEmpty, hold(number).contains(.packet) { offset = start - header.length }
             }
         } catch {
             end(number, error)
@@ -176,7 +176,7 @@ extension ShardCore {
         guard let stream = table[number].stream else { return }
         var wanted: UInt32 = isRead(number) ? EPOLLIN.rawValue : 0
         if !table[number].isDirty, !table[number].output.isEmpty { wanted |= EPOLLOUT.rawValue }
-        if table[number].waits.contains(.takeover) { wanted |= EPOLLRDHUP.rawValue }
+        if table[number].waits.contains(.packet) { wanted |= EPOLLRDHUP.rawValue }
         guard wanted != table[number].watched else { return }
         if (wanted ^ table[number].watched) & EPOLLIN.rawValue != 0 {
             state.setUnread(number, wanted & EPOLLIN.rawValue == 0, now: now)

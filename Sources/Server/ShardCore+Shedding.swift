@@ -1,7 +1,7 @@
 import Broker
 import Transport
 
-/// A connection whose client takes slowly what is sent to it, and how many bytes wait for it.
+/// A connection that holds memory which ending it would free, and how many bytes.
 struct SlowReader: Sendable {
     let shard: Int
     let token: UInt64
@@ -30,7 +30,9 @@ extension ShardCore {
         var readers: [SlowReader] = []
         for index in table.slots.indices where table.slots[index].stream != nil {
             let number = ConnectionNumber(index)
-            let bytes = table[number].output.count + state.waitingBytes(for: number)
+            // Output that the network takes goes by itself; a packet that does not come to its end costs as much.
+            let output = table[number].isBlocked ? table[number].output.count : 0
+            let bytes = output + table[number].input.count + state.waitingBytes(for: number)
             guard bytes >= Self.slowReaderBytes else { continue }
             readers.append(SlowReader(shard: state.shard, token: table.token(of: number), bytes: bytes))
         }

@@ -162,7 +162,7 @@ struct ShardCore: ~Copyable {
     /// Publishes a message that no client sent.
     mutating func publish(_ message: ApplicationMessage, qos: QoS, isRetained: Bool) {
         updateTime()
-        state.route(message, qos: qos, isRetained: isRetained, into: &outbox)
+        state.route(message, qos: qos, isRetained: isRetained, isServersOwn: true, into: &outbox)
         apply()
     }
 

@@ -147,6 +147,7 @@ actor SystemTopics {
     private static func limits(_ total: Counters) -> [(String, String)] {
         [
             ("limits/connections/refused", "\(total.connectionsRefused)"),
+            ("limits/clients/refused", "\(total.sessionsRefused)"),
             ("limits/keepalive/refused", "\(total.keepAlivesRefused)"),
             ("limits/publishers/held", "\(total.publishersHeld)"),
             ("limits/publishers/throttled", "\(total.publishersThrottled)"),

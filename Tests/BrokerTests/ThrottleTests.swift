@@ -21,7 +21,7 @@ import Testing
         var packets = 0
         while now < end {
             packets += 1
-            if let next = throttle.charge(bytes: 10, now: now, limits) {
+            if let next = throttle.charged(bytes: 10, now: now, limits) {
                 #expect(next > now)
                 now = next
             }
@@ -43,7 +43,7 @@ import Testing
             let size = 2 + generator.below(bandwidth)
             packets += 1
             bytes += size
-            let next = throttle.charge(bytes: size, now: now, limits)
+            let next = throttle.charged(bytes: size, now: now, limits)
             let milliseconds = Int(now - start)
             #expect(packets <= rate * (milliseconds + 1_000) / 1_000 + 2)
             #expect(bytes <= bandwidth * (milliseconds + 1_000) / 1_000 + size + 1)
@@ -51,13 +51,23 @@ import Testing
         }
     }
 
-    @Test func `makes nobody wait longer than the longest pause, however large the packet`() throws {
-        var throttle = Throttle()
-        let now = Instant(milliseconds: 1_000_000)
-        let next = throttle.charge(bytes: 268_435_455, now: now, Self.limits(rate: 0, bandwidth: 1))
-        #expect(try #require(next) - now == Limits.longestPause)
-        let after = throttle.charge(bytes: 268_435_455, now: try #require(next), Self.limits(rate: 0, bandwidth: 1))
-        #expect(try #require(after) - now == 2 * Limits.longestPause)
+    @Test func `lets other packets through in a long wait, and no PUBLISH before all is earned`() {
+        let broker = ShardHarness(limits: Self.limits(bandwidth: 100))
+        let subscriber = broker.connect("subscriber")
+        subscriber.subscribe(("t", .atMostOnce))
+        _ = subscriber.take()
+        let publisher = broker.connect("publisher")
+        publisher.publish("t", String(repeating: "x", count: 5_000))  // A second is free, 49 are owed.
+        publisher.send(.pingRequest)
+        publisher.publish("t", "next")
+        #expect(subscriber.takePayloads().count == 1)
+        #expect(!publisher.packets.contains(.pingResponse))
+        broker.advanceByDeadlines(Limits.longestPause + 2 * TimerWheel.granularity)
+        #expect(publisher.packets.contains(.pingResponse))
+        broker.advanceByDeadlines(43_000)
+        #expect(subscriber.packets.isEmpty)
+        broker.advanceByDeadlines(2_000)
+        #expect(subscriber.takePayloads() == ["next"])
     }
 
     @Test func `leaves what comes too fast unread, and loses nothing of it`() {
@@ -100,16 +110,38 @@ import Testing
         #expect(publisher.closeReason == .keepAliveExpired)
     }
 
-    @Test func `is a new one for each connection`() {
+    @Test(arguments: [true, false]) func `is no new one for a new connection`(_ cleanSession: Bool) {
         let broker = ShardHarness(limits: Self.limits(rate: 1))
-        let first = broker.connect("a")
+        let first = broker.connect("a", cleanSession: cleanSession)
         for _ in 1...3 { first.publish("t", "") }
         #expect(broker.isPaused(first))
         first.drop()
-        let second = broker.connect("a")
-        #expect(second.number == first.number ?? second.number)
+        let received = broker.counters.publishesReceived
+        let second = broker.connect("a", cleanSession: cleanSession)
         second.publish("t", "")
-        #expect(!broker.isPaused(second))
+        #expect(broker.isPaused(second))
+        #expect(broker.counters.publishesReceived == received)
+        let other = broker.connect("b")
+        other.publish("t", "")
+        #expect(!broker.isPaused(other))
+        broker.advanceByDeadlines(10_000)
+        #expect(broker.counters.publishesReceived > received + 1)
+    }
+
+    @Test func `of those who are away is kept for as many as there is room for`() {
+        let broker = ShardHarness(limits: Self.limits(rate: 1))
+        for number in 0...Limits.debtsRemembered {
+            let client = broker.connect("\(number)")
+            for _ in 1...3 { client.publish("t", "") }
+            client.drop()
+        }
+        func isPaused(_ number: Int) -> Bool {
+            let client = broker.connect("\(number)")
+            client.publish("t", "")
+            return broker.isPaused(client)
+        }
+        #expect(!isPaused(0))
+        #expect(isPaused(Limits.debtsRemembered))
     }
 
     @Test func `has no end where no limit is set`() {
@@ -118,5 +150,12 @@ import Testing
         for _ in 1...5_000 { publisher.publish("t", "") }
         #expect(!broker.isPaused(publisher))
         #expect(broker.counters.publishesReceived == 5_000)
+    }
+}
+
+extension Throttle {
+    fileprivate mutating func charged(bytes: Int, now: Instant, _ limits: Limits) -> Instant? {
+        charge(bytes: bytes, now: now, limits)
+        return debtEnds(after: now)
     }
 }

@@ -143,7 +143,7 @@ final class ShardHarness {
                 owner.state.end(number, error, now: now, into: &owner.outbox)
             }
             // A CONNECT that is moved is sent again where it came to; one that waits is handled later.
-            let isKept = owner.outbox.hold == .packet
+            let isKept = owner.outbox.hold.contains(.packet)
             apply(shard)
             if connection.place != .moving, !isKept { connection.unread.removeFirst() }
         }
@@ -202,8 +202,8 @@ final class ShardHarness {
             }
         }
         events += shard.outbox.events
-        if shard.outbox.hold == .mailbox { holds += 1 }
-        shard.outbox.hold = .nothing
+        if shard.outbox.hold.contains(.mailbox) { holds += 1 }
+        shard.outbox.hold = []
         shard.outbox.clear()
         for target in shards.indices where !shard.outbox.mail[target].isEmpty {
             posts[index][target].append(.mail(shard.outbox.takeMail(for: target)))
