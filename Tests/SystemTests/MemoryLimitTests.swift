@@ -127,9 +127,10 @@ extension System {
             }
             let publisher = try broker.client("publisher")
             let topics = (0..<8).map { "flood/\($0)" }
-            let peak = try Self.flood(broker, from: publisher, topics, qos: 1, until: "reads too slowly", with: pair)
+            let peak = try Self.flood(
+                broker, from: publisher, topics, qos: 1, until: "too much waits for it", with: pair)
             #expect(peak < limit + Self.slack, "\(peak) of \(limit)")
-            let closed = broker.program.output.split(separator: "\n").filter { $0.contains("reads too slowly") }
+            let closed = broker.program.output.split(separator: "\n").filter { $0.contains("too much waits for it") }
             // It had all messages.
             #expect(closed.first?.contains("sleeper-3") == true, "\(closed)")
             #expect(sleepers[3].isClosed())
