@@ -36,7 +36,7 @@ actor MemoryWatch {
         watching?.cancel()
         if let stage = gauge?.stage, stage > .none {
             for shard in shards { shard.post { $0.shed(.none) } }
-            note(from: stage, to: .none, bytes: Int(resident_bytes()), of: gauge?.limit ?? 0)
+            note(from: stage, to: .none, bytes: Self.usedBytes(), of: gauge?.limit ?? 0)
         }
         gauge = limit.map { MemoryGauge(limit: $0) }
         watching = limit.map { _ in Task { await run() } }
@@ -55,13 +55,13 @@ actor MemoryWatch {
     /// Returns when to look next; nil once there is no limit.
     private func look() async -> Duration? {
         guard var gauge else { return nil }
-        var bytes = Int(resident_bytes())
+        var bytes = Self.usedBytes()
         let earlier = gauge.stage
         // Before anything is given up, and to see what that has brought, what nobody uses goes back.
         if bytes >= gauge.begin(of: .connections) || earlier > .none, now - latestTrim >= Self.trimInterval {
             malloc_trim(0)
             latestTrim = now
-            bytes = Int(resident_bytes())
+            bytes = Self.usedBytes()
         }
         let stage = gauge.observe(bytes)
         self.gauge = gauge
@@ -105,6 +105,12 @@ actor MemoryWatch {
             let seconds = Double(now - (begun[past] ?? now)) / 1000
             log.notice("memory_limit: \(past.end)", metadata: ["used": "\(bytes)", "seconds": "\(seconds)"])
         }
+    }
+
+    /// What the system tells nobody, malloc does: it knows of less.
+    private static func usedBytes() -> Int {
+        let resident = Int(resident_bytes())
+        return resident > 0 ? resident : Int(malloc_used_bytes())
     }
 
     private var now: Int64 { monotonicNanoseconds() / 1_000_000 }

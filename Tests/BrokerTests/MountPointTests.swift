@@ -1,3 +1,4 @@
+import Locks
 import MQTT
 import Testing
 
@@ -91,5 +92,34 @@ import Testing
         let other = broker.open(on: 1, home: 1, listener: 1)
         other.sendConnect("will", will: WillMessage(long, "x"))
         #expect(other.isClosed)
+    }
+
+    @Test func `costs one copy of a message, however many clients see it`() throws {
+        var mounted = ListenerRules()
+        mounted.mountPoint = Array("ward/".utf8)
+        let now = Instant(milliseconds: 0)
+        var state = ShardState(
+            shard: 0, of: 1, limits: Limits(), rules: [ListenerRules(), mounted],
+            directory: Lock(Directory(shards: 1, seed: 1)), now: now)
+        var outbox = Outbox(shards: 1)
+        func send(_ packet: ControlPacket, from number: ConnectionNumber) throws {
+            var bytes: [UInt8] = []
+            packet.encode(into: &bytes)
+            let header = try #require(try FixedHeader(bytes.span, at: 0))
+            let body = bytes.span.extracting(header.length..<bytes.count)
+            try state.receive(header, body, from: number, now: now, into: &outbox)
+        }
+        for number in 0..<100 as Range<ConnectionNumber> {
+            state.open(number, listener: number == 0 ? 0 : 1, now: now)
+            try send(.connect(Connect(keepAlive: 0, clientIdentifier: Array("\(number)".utf8))), from: number)
+            let qos = QoS(rawValue: UInt8(number % 3)) ?? .atMostOnce
+            try send(.subscribe([Subscription(filter: [0x23], maximumQoS: qos)], packetIdentifier: 1), from: number)
+        }
+        outbox.clear()
+        for round in 1...2 {
+            let message = ApplicationMessage(topic: "ward/bed", payload: [UInt8](repeating: 0, count: 100_000))
+            try send(.publish(message, qos: .exactlyOnce, packetIdentifier: UInt16(round)), from: 0)
+            #expect(outbox.messages.count == 2 * round)
+        }
     }
 }

@@ -106,7 +106,8 @@ extension System {
             let first = try started(["listener 0 \(path)"])
             let file = temporaryFile("conf")
             defer { unlink(file) }
-            try "listener 0 \(path)\nallow_anonymous true\n".write(toFile: file, atomically: true, encoding: .utf8)
+            try "listener 0 \(path)\nallow_anonymous true\n\(stayingRoot([]).joined())\n".write(
+                toFile: file, atomically: true, encoding: .utf8)
 
             let second = try Program(Martlet.binary, ["serve", "-c", file])
             #expect(try second.waitForEnd(within: 10) == .exited(1))

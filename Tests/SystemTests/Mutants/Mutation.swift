@@ -232,7 +232,7 @@ extension Mutation {
     }
 
     /// The Packet Identifier of what a mutation itself asks of the broker. No case uses it.
-    fileprivate static let ownIdentifier: UInt16 = 0xfff0
+    static let ownIdentifier: UInt16 = 0xfff0
 
     /// What answers the mutation itself is kept from the client; the rest is delivered, and seen by `then`.
     static func hideOwnAnswers(then: @escaping OnPacket = { _, _ in }) -> OnPacket {

@@ -99,16 +99,13 @@ extension Mutation {
             "first-filter-dropped", "Of several filters the first is granted and not subscribed",
             violates: "MQTT-3.8.4-4", caughtBy: ["subscribe-several-filters"],
             up: { link, frame in
-                if frame.kind == .subscribe, frame.hasRightFlags, frame.subscriptions?.count ?? 0 > 1 {
-                    link.held = [frame]
-                }
                 link.forward(frame)
-            },
-            down: hideOwnAnswers { link, frame in
-                if frame.kind == .suback, let filter = link.held.popLast()?.subscriptions?.first?.filter {
-                    link.unsubscribe([filter])
+                // In one piece with it, before anybody can publish.
+                if frame.kind == .subscribe, frame.hasRightFlags, let filters = frame.subscriptions, filters.count > 1 {
+                    link.forward(.unsubscribe(ownIdentifier, [filters[0].filter]))
                 }
-            }),
+            },
+            down: hideOwnAnswers()),
         Mutation(
             "last-filter-dropped", "Of several filters the last is granted and not subscribed",
             violates: "MQTT-3.8.4-4", caughtBy: ["subscribe-several-filters"],

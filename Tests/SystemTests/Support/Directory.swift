@@ -47,6 +47,7 @@ final class ConfiguredMartlet {
     func configure(_ lines: [String]) throws { try Self.write(lines, port, directory) }
 
     private static func write(_ lines: [String], _ port: UInt16, _ directory: TemporaryDirectory) throws {
+        let lines = othersReachFiles ? lines : stayingRoot(lines)
         let all = ["listener \(port) 127.0.0.1"] + lines.map { $0.replacing("DIR", with: directory.path) }
         try directory.write(all.joined(separator: "\n") + "\n", "m.conf")
     }
