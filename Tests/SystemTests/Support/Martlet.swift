@@ -14,7 +14,7 @@ let othersReachFiles: Bool = {
 
 /// What a test needs that is not about `user`: a broker that stays who it is.
 func stayingRoot(_ lines: [String]) -> [String] {
-    geteuid() != 0 || lines.contains { $0.hasPrefix("user ") } ? lines : ["user root"] + lines
+    geteuid() != 0 || lines.contains { $0.hasPrefix("user ") } ? lines : lines + ["user root"]
 }
 
 /// A running broker on a free port of the loopback, with a configuration file of its own.
