@@ -20,17 +20,33 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
         // `Deque`, the queue of a session.
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+        // SQLite for the fleet: migrations, statements and rows as values.
+        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
     ],
     targets: [
         .target(name: "CLinux"),
         .target(name: "Locks", dependencies: ["CLinux"], swiftSettings: settings),
         .target(name: "MQTT", swiftSettings: settings),
+        // OpenSSL's headers, and a line for each of its macros that Swift does not import.
+        .target(
+            name: "COpenSSL", linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
+        .target(name: "Cryptography", dependencies: ["COpenSSL"], swiftSettings: settings),
+        // The files of acl/, in the binary.
+        .target(name: "AccessPolicies"),
+        .target(name: "Access", dependencies: ["AccessPolicies", "Cryptography", "MQTT"], swiftSettings: settings),
+        .target(name: "Certificates", dependencies: ["COpenSSL", "Cryptography"], swiftSettings: settings),
+        .target(
+            name: "Store", dependencies: ["Access", "Cryptography", .product(name: "GRDB", package: "GRDB.swift")],
+            swiftSettings: settings),
+        .target(
+            name: "Management", dependencies: ["Access", "Certificates", "Cryptography", "Locks", "Store"],
+            swiftSettings: settings),
         .target(
             name: "Broker",
-            dependencies: ["Locks", "MQTT", .product(name: "DequeModule", package: "swift-collections")],
+            dependencies: ["Access", "Locks", "MQTT", .product(name: "DequeModule", package: "swift-collections")],
             swiftSettings: settings
         ),
-        .target(name: "Transport", dependencies: ["CLinux", "Locks"], swiftSettings: settings),
+        .target(name: "Transport", dependencies: ["CLinux", "COpenSSL", "Locks"], swiftSettings: settings),
         .target(name: "Configuration", swiftSettings: settings),
         .target(
             name: "Logs", dependencies: ["Locks", "Transport", .product(name: "Logging", package: "swift-log")],
@@ -38,7 +54,8 @@ let package = Package(
         .target(
             name: "Server",
             dependencies: [
-                "Broker", "Configuration", "CLinux", "Locks", "MQTT", "Transport",
+                "Access", "Broker", "Configuration", "CLinux", "Cryptography", "Locks", "Management", "MQTT",
+                "Transport",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: settings
@@ -52,19 +69,27 @@ let package = Package(
         .executableTarget(
             name: "martlet",
             dependencies: [
-                "Configuration", "Conformance", "Logs", "Server", "Transport",
+                "Access", "Certificates", "Configuration", "Conformance", "Cryptography", "Logs", "Management",
+                "Server", "Store",
+                "Transport",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: settings
         ),
+        .testTarget(
+            name: "AccessTests", dependencies: ["Access", "Cryptography", "MQTT", "Seeded"], swiftSettings: testSettings
+        ),
+        .testTarget(name: "CertificatesTests", dependencies: ["Certificates"], swiftSettings: testSettings),
+        .testTarget(name: "StoreTests", dependencies: ["Access", "Management", "Store"], swiftSettings: testSettings),
         .testTarget(name: "MQTTTests", dependencies: ["MQTT", "Seeded"], swiftSettings: testSettings),
         // What a broker must do, and random programs to ask it: for two of the suites.
         .target(
             name: "ReferenceModel", dependencies: ["Conformance", "Seeded"], path: "Tests/ReferenceModel",
             swiftSettings: testSettings),
         .testTarget(
-            name: "BrokerTests", dependencies: ["Broker", "Conformance", "Locks", "MQTT", "ReferenceModel", "Seeded"],
+            name: "BrokerTests",
+            dependencies: ["Access", "Broker", "Conformance", "Locks", "MQTT", "ReferenceModel", "Seeded"],
             swiftSettings: testSettings),
         .testTarget(name: "ConformanceTests", dependencies: ["Conformance"], swiftSettings: testSettings),
         .testTarget(
@@ -77,7 +102,7 @@ let package = Package(
         .testTarget(
             name: "ServerTests",
             dependencies: [
-                "Broker", "Configuration", "MQTT", "Server", "Transport",
+                "Access", "Broker", "Configuration", "MQTT", "Server", "Transport",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: testSettings),

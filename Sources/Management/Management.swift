@@ -1,0 +1,3 @@
+import Access
+import Certificates
+import Store

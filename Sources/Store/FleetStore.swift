@@ -1,0 +1,2 @@
+internal import Access
+internal import GRDB

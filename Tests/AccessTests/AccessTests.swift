@@ -1,0 +1,5 @@
+import Access
+import Testing
+
+@Suite struct `Access` {
+}

@@ -1,0 +1,5 @@
+import Certificates
+import Testing
+
+@Suite struct `Certificates` {
+}

@@ -1,0 +1,5 @@
+import Store
+import Testing
+
+@Suite struct `Store` {
+}
