@@ -24,6 +24,19 @@ package struct AccessControl: Sendable {
         return .accepted(.anonymous(listener: signIn.listener))
     }
 
+    /// Whether somebody who has signed in would still be let in with the same proof.
+    package func isCurrent(_ principal: Principal) -> Bool { true }
+
+    /// Whether there is such an account at all, blocked or not; anybody else there always is.
+    package func knows(_ identity: Identity) -> Bool {
+        switch identity {
+        case .anonymous, .user: true
+        case .device(let deviceId): accounts.devices[deviceId] != nil
+        case .person(let id): accounts.people.values.contains { $0.id == id }
+        case .service(let name): accounts.services[name] != nil
+        }
+    }
+
     /// What somebody who has signed in may do now; nil when they may no longer be connected at all.
     package func rights(of principal: Principal, client: [UInt8]) -> Rights? { .everything }
 }

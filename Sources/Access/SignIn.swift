@@ -11,6 +11,15 @@ package struct SignIn: Sendable {
     /// The listener it came through, by number.
     package var listener: Int
 
+    /// Where it comes from, as failed sign-ins are counted: an IPv4 address, the first 64 bits of an IPv6 address, or
+    /// 0 for a unix socket.
+    package struct Address: Hashable, Sendable {
+        package let bits: UInt64
+        package init(bits: UInt64) { self.bits = bits }
+    }
+
+    package var address = Address(bits: 0)
+
     package init(listener: Int) { self.listener = listener }
 }
 

@@ -12,6 +12,12 @@ package struct Counters: Sendable, Equatable {
     package var publishesDropped: UInt64 = 0
     /// Messages that their publisher had no right to publish.
     package var publishesDenied: UInt64 = 0
+    /// Messages that a session held or was owed and that its client had no right to any more.
+    package var publishesWithheld: UInt64 = 0
+    /// Filters of SUBSCRIBE packets that gave no right to anything.
+    package var subscriptionsDenied: UInt64 = 0
+    /// CONNECT packets refused for who sent them, or what they showed.
+    package var signInsRefused: UInt64 = 0
     /// Connections that listeners have taken.
     package var connectionsOpened: UInt64 = 0
     /// CONNECT packets.
@@ -64,7 +70,8 @@ package struct Counters: Sendable, Equatable {
     private static var totals: [WritableKeyPath<Counters, UInt64>] {
         [
             \.packetsReceived, \.packetsSent, \.bytesReceived, \.bytesSent, \.publishesReceived, \.publishesSent,
-            \.publishBytesReceived, \.publishBytesSent, \.publishesDropped, \.publishesDenied, \.connectionsOpened,
+            \.publishBytesReceived, \.publishBytesSent, \.publishesDropped, \.publishesDenied, \.publishesWithheld,
+            \.subscriptionsDenied, \.signInsRefused, \.connectionsOpened,
             \.connectsReceived, \.clientsExpired, \.publishersHeld, \.publishersThrottled, \.connectionsRefused,
             \.sessionsRefused, \.keepAlivesRefused, \.takeoverFights, \.takeoversDelayed, \.takeoversRefused,
             \.memoryConnectionsRefused,

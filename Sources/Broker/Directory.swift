@@ -27,18 +27,24 @@ package struct Directory: Sendable {
 
     // MARK: Sessions
 
-    /// Finds the home of a client's session, or gives it one. A session never moves, so a takeover has one owner.
-    /// `isPlaced` says that placement has already chosen the asking shard for a session that was new.
-    package mutating func home(of client: ClientIdentifier, askedFrom shard: Int, isPlaced: Bool) -> Home {
+    /// The shard where a client's session lives, or will live if it is new.
+    package func shard(for client: ClientIdentifier, askedFrom shard: Int) -> Int {
+        if let number = sessions.number(of: client) { return sessions.shard(of: number) }
+        return isFull ? shard : placement()
+    }
+
+    private var isFull: Bool { sessionLimit > 0 && sessions.count >= sessionLimit }
+
+    /// Finds the home of a client's session, or gives it one on the asking shard, which `shard(for:)` has chosen. A
+    /// session never moves, so a takeover has one owner.
+    package mutating func home(of client: ClientIdentifier, askedFrom shard: Int) -> Home {
         if let number = sessions.number(of: client) {
             let home = sessions.shard(of: number)
             guard home == shard else { return .elsewhere(shard: home) }
             let reference = SessionReference(number: number, incarnation: sessions[number].incarnation)
             return .here(reference, isNew: false)
         }
-        guard sessionLimit == 0 || sessions.count < sessionLimit else { return .full }
-        let home = isPlaced ? shard : placement()
-        guard home == shard else { return .elsewhere(shard: home) }
+        guard !isFull else { return .full }
         return .here(sessions.add(client, shard: shard), isNew: true)
     }
 
@@ -80,10 +86,11 @@ package struct Directory: Sendable {
     /// more memory, and nothing `mayGrow`.
     @discardableResult
     package mutating func retain(
-        _ message: ApplicationMessage, qos: QoS, mayGrow: Bool = true, into receivers: inout [Receiver]
+        _ message: ApplicationMessage, qos: QoS, by publisher: Participant? = nil, mayGrow: Bool = true,
+        into receivers: inout [Receiver]
     ) -> Bool {
         let topic = message.bytes.span.extracting(message.topicRange)
-        let isKept = retained.store(message, topic: topic, qos: qos, mayGrow: mayGrow)
+        let isKept = retained.store(message, topic: topic, qos: qos, publisher: publisher, mayGrow: mayGrow)
         match(topic, into: &receivers)
         return isKept
     }
@@ -123,6 +130,11 @@ package struct Directory: Sendable {
                 filter, group: nil, session: session.number, sessions: &sessions
             )
         }
+    }
+
+    /// What a session subscribed to, without the names of shared subscriptions; nil when that is more than `limit` filters.
+    package func filters(of session: SessionReference, atMost limit: Int) -> [[UInt8]]? {
+        subscriptions.filters(of: session.number, atMost: limit, sessions: sessions)
     }
 
     private static func shared(_ filter: Span<UInt8>) -> (group: Range<Int>, filter: Int)? {

@@ -41,6 +41,15 @@ struct LevelText: Sendable, Equatable {
         return mixed(words ^ UInt64(parent) << 32 ^ UInt64(count))
     }
 
+    /// The text itself, of one that is kept.
+    func bytes(_ longTexts: borrowing LongTexts) -> [UInt8] {
+        guard isShort else { return longTexts.bytes(of: self) }
+        return (0..<Int(count)).map { place in
+            let (word, length) = place < 8 ? (head, min(Int(count), 8)) : (tail, Int(count) - 8)
+            return UInt8(truncatingIfNeeded: word >> UInt64(8 * (length - 1 - place % 8)))
+        }
+    }
+
     /// Whether the text begins with `$`. Only asked of short texts and of those that are kept with their bytes.
     func beginsWithDollar(_ longTexts: borrowing LongTexts) -> Bool {
         guard count > 0 else { return false }
@@ -83,6 +92,7 @@ struct LongTexts: Sendable {
         return bytes.isEqual(to: keptBytes.span)
     }
 
+    func bytes(of kept: LevelText) -> [UInt8] { texts[UInt32(kept.tail)] }
     func firstByte(of kept: LevelText) -> UInt8 { texts[UInt32(kept.tail)][0] }
 }
 

@@ -16,6 +16,11 @@ package struct Limits: Sendable {
     package var queuesAtMostOnce = false
     /// Whether messages go out with the QoS of their subscription even if they came with less (`upgrade_outgoing_qos`).
     package var upgradesQoS = false
+    /// Whether a retained message goes out only while its publisher has the right to it (`check_retain_source`).
+    package var checksRetainSource = true
+    /// Whether a filter that gives no right to anything is answered with 0x80 instead of being granted in vain
+    /// (`subscribe_denied`).
+    package var refusesDeniedSubscriptions = true
     /// Whether messages may be retained (`retain_available`); who tries to, else, is disconnected.
     package var isRetainAvailable = true
     /// Seconds; a CONNECT that asks for a longer keep-alive, or none, is refused (`max_keepalive`). 0: no limit.
@@ -64,6 +69,10 @@ package struct Limits: Sendable {
     package static let unreadSubscriptions = 16
     /// Sessions that end in one tick because their client has been away for too long.
     package static let sessionsExpiredAtOnce = 64
+    /// Filters of a session that are looked at again when the rules change; one with more is asked about each message.
+    package static let filtersReviewed = 64
+    /// Sessions that are reviewed in one step when the rules have changed.
+    package static let sessionsReviewedAtOnce = 256
     /// Nodes of the retained tree that are looked at in one slice, under the directory's lock; and slices in one step.
     package static let nodesPerSlice = 256
     package static let slicesPerStep = 8

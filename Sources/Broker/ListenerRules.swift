@@ -5,8 +5,6 @@ package typealias ListenerNumber = UInt16
 
 /// What holds for the clients of one listener.
 package struct ListenerRules: Sendable, Equatable {
-    /// A CONNECT without a user name is accepted (`allow_anonymous`).
-    package var allowsAnonymous = true
     /// `accept_protocol_versions`
     package var acceptsMQTT31 = true
     package var acceptsMQTT311 = true

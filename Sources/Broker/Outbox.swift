@@ -1,3 +1,4 @@
+package import Access
 package import MQTT
 
 /// A connection's slot on its shard.
@@ -19,6 +20,8 @@ package enum CloseReason: Error, Equatable, Sendable {
     /// `memory_limit` is reached, and it takes too slowly what is sent to it.
     case memoryShortage
     case refused(ConnectReturnCode)
+    /// What it signed in with no longer counts.
+    case notAuthorized
     case serverStops
 
     static let beforeConnect = protocolViolation("a packet before CONNECT [MQTT-3.1.0-1]")
@@ -54,6 +57,7 @@ package enum Effect: Equatable, Sendable {
     case respondToPing(ConnectionNumber)
     case close(ConnectionNumber)
     case move(ConnectionNumber, shard: Int)
+    case verify(ConnectionNumber)
 }
 
 /// Why the connection that a packet came from is not read after it.
@@ -85,6 +89,8 @@ package struct EffectRecord: Sendable {
         case close
         /// `index` is the shard.
         case move
+        /// `index` names the check of a password; its result goes to `ShardState.finishVerification`.
+        case verify
     }
 
     package let kind: Kind
@@ -198,6 +204,7 @@ package struct Outbox: ~Copyable {
     package private(set) var records: [EffectRecord] = []
     package private(set) var messages = MessageBatch()
     package private(set) var subscribeAcknowledgements: [SubscribeAcknowledgement] = []
+    package private(set) var passwordChecks: [PasswordCheck] = []
     package private(set) var events: [BrokerEvent] = []
     /// For each shard what goes there. Stays until it is taken.
     package private(set) var mail: [Mail]
@@ -213,6 +220,7 @@ package struct Outbox: ~Copyable {
         records.removeAll(keepingCapacity: true)
         messages.removeAll()
         if !subscribeAcknowledgements.isEmpty { subscribeAcknowledgements.removeAll(keepingCapacity: true) }
+        if !passwordChecks.isEmpty { passwordChecks.removeAll(keepingCapacity: true) }
         if !events.isEmpty { events.removeAll(keepingCapacity: true) }
     }
 
@@ -269,6 +277,10 @@ package struct Outbox: ~Copyable {
         record(.close, connection, detail: isRefusal ? 1 : 0)
     }
     mutating func move(_ connection: ConnectionNumber, to shard: Int) { record(.move, connection, index: shard) }
+    mutating func verify(_ connection: ConnectionNumber, _ check: PasswordCheck) {
+        passwordChecks.append(check)
+        record(.verify, connection, index: passwordChecks.count - 1)
+    }
     mutating func note(_ event: BrokerEvent) { events.append(event) }
     mutating func holdPublisher() { hold.insert(.mailbox) }
 
@@ -313,6 +325,7 @@ package struct Outbox: ~Copyable {
             case .respondToPing: .respondToPing(record.connection)
             case .close: .close(record.connection)
             case .move: .move(record.connection, shard: Int(record.index))
+            case .verify: .verify(record.connection)
             }
         }
     }

@@ -130,6 +130,13 @@ struct OutgoingMessages: Sendable {
         return true
     }
 
+    /// What `next` has given must not go out after all: its identifier is free again.
+    mutating func withdraw(_ item: Item, held: inout HeldMessages) {
+        guard item.qos != .atMostOnce, let index = index(of: item.packetIdentifier) else { return }
+        held.release(item.held)
+        finish(index)
+    }
+
     /// A PUBREC: from now on only PUBREL is sent [MQTT-4.3.3-1]; false when nothing awaits it.
     mutating func received(_ identifier: PacketIdentifier, held: inout HeldMessages) -> Bool {
         guard let index = index(of: identifier), items[index].qos == .exactlyOnce else { return false }

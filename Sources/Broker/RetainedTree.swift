@@ -4,6 +4,8 @@ package import MQTT
 package struct RetainedMessage: Sendable {
     package var message = ApplicationMessage(body: [0, 0].span)
     package var qos = QoS.atMostOnce
+    /// Who published it; nil for the server's own.
+    package var publisher: Participant?
     /// Place in the order of all stores of this broker, from 1 on.
     package var sequence: UInt64 = 0
 }
@@ -46,7 +48,7 @@ struct RetainedTree: Sendable {
     /// [MQTT-3.3.1-5] [MQTT-3.3.1-10] [MQTT-3.3.1-11].
     /// Unless it `mayGrow`, only a message that is no longer than the one in its place is kept; false when it is not.
     mutating func store(
-        _ message: ApplicationMessage, topic: Span<UInt8>, qos: QoS, mayGrow: Bool = true
+        _ message: ApplicationMessage, topic: Span<UInt8>, qos: QoS, publisher: Participant? = nil, mayGrow: Bool = true
     ) -> Bool {
         sequence += 1
         guard message.payloadCount > 0 else {
@@ -64,7 +66,7 @@ struct RetainedTree: Sendable {
         }
         let node = make(topic)
         byteCount += message.payloadCount
-        let retained = RetainedMessage(message: message, qos: qos, sequence: sequence)
+        let retained = RetainedMessage(message: message, qos: qos, publisher: publisher, sequence: sequence)
         if nodes[node].message != 0 {
             byteCount -= messages[nodes[node].message].message.payloadCount
             messages[nodes[node].message] = retained

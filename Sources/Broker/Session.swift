@@ -1,3 +1,4 @@
+import Access
 import MQTT
 
 /// What the broker knows of one network connection.
@@ -34,6 +35,10 @@ struct Connection: Sendable {
     /// Milliseconds without a packet that end it: one and a half times its keep-alive, 0 for never.
     var silence: Int64 = 0
     var will: WillMessage?
+    /// What it shows beside its CONNECT; who it has proved to be, once that is decided, until it is connected.
+    var proof: ConnectionProof?
+    var participant: Participant?
+    var verification = Verification.none
     var acknowledgements = AcknowledgementQueue()
 }
 
@@ -45,6 +50,13 @@ struct Session: Sendable {
     var reference = SessionReference(number: .max, incarnation: 0)
     var connection = Session.noConnection
     var cleanSession = true
+    /// Whose it is.
+    var participant: Participant?
+    /// What its client may do by the rules of `accessGeneration`.
+    var rights = Rights.nothing
+    var accessGeneration: UInt32 = 0
+    /// Each message has to be asked about: some of what its filters match may not be read.
+    var asksToRead = false
     /// When its client went, while it is away.
     var absentSince = Instant(milliseconds: 0)
     /// The log has said that its queue is full.

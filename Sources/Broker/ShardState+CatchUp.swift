@@ -20,11 +20,12 @@ extension ShardState {
     }
 
     /// Whether `work` has something to do.
-    package var hasWork: Bool { !catchingUp.isEmpty || sheddingFrom != nil }
+    package var hasWork: Bool { !catchingUp.isEmpty || sheddingFrom != nil || sweptSessions != nil }
 
     /// One more step for some of the connections that are catching up.
-    package mutating func work(into outbox: inout Outbox) {
+    package mutating func work(now: Instant, into outbox: inout Outbox) {
         if let first = sheddingFrom { shedQueues(from: first) }
+        sweep(now: now, into: &outbox)
         let numbers = catchingUp.prefix(Limits.connectionsPerStep)
         catchingUp.removeFirst(numbers.count)
         for number in numbers {
@@ -40,8 +41,13 @@ extension ShardState {
         guard !connections[Int(number)].isFull else { return }
         var budget = limits.messagesPerStep
         while budget > 0, let (item, isDuplicate) = sessions[slot].outgoing.next(limits, held: &held) {
-            send(item, isDuplicate: isDuplicate, to: number, into: &outbox)
             budget -= 1
+            if let message = item.message, !mayReceive(slot, message.bytes.span) {
+                counters.publishesWithheld += 1
+                sessions[slot].outgoing.withdraw(item, held: &held)
+                continue
+            }
+            send(item, isDuplicate: isDuplicate, to: number, into: &outbox)
         }
         if sessions[slot].outgoing.waiting == 0 { sessions[slot].isNamedFull = false }
         var slices = Limits.slicesPerStep
@@ -81,6 +87,7 @@ extension ShardState {
         directory.withLock { $0.readRetained(&cursor, steps: Limits.nodesPerSlice, limit: limit, into: &found) }
         if !cursor.isFinished { sessions[slot].cursors.prepend(cursor) }
         for retained in found where sees(retained.message.bytes.span, number: number) {
+            guard mayReceive(slot, retained.message.bytes.span), isRightful(retained) else { continue }
             unmountedCopy = nil
             let qos = granted(retained.qos, cursor.maximumQoS)
             if qos == .atMostOnce {

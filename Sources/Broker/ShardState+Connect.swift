@@ -1,3 +1,4 @@
+import Access
 import Locks
 import MQTT
 
@@ -21,16 +22,26 @@ extension ShardState {
         guard !isRefusedForMemory(number, client, now, &outbox) else { return }
         let isPlaced = connections[Int(number)].isPlaced
         let (directory, shard) = (directory, shard)
-        var home = directory.withLock { $0.home(of: client, askedFrom: shard, isPlaced: isPlaced) }
+        // Where its session lives, or will live, it is also asked who it is: that need not travel.
+        if !isPlaced {
+            let home = directory.withLock { $0.shard(for: client, askedFrom: shard) }
+            if home != shard { return move(number, to: home, &outbox) }
+        }
+        guard let participant = participant(connect, as: client, number, now, &outbox) else { return }
+        var home = directory.withLock { $0.home(of: client, askedFrom: shard) }
         if case .here(let reference, isNew: false) = home {
             let slot = slot(of: reference.number)
+            guard mayResume(slot, participant) else {
+                counters.signInsRefused += 1
+                return refuse(number, .notAuthorized, now, &outbox)
+            }
             let earlier = sessions[slot].connection
             if earlier != Session.noConnection, mustWait(number, for: client, against: earlier, now, &outbox) { return }
             if earlier != Session.noConnection { end(earlier, .takenOver, now: now, into: &outbox) }  // [MQTT-3.1.4-2]
             // What is on its way to the old session must not reach the new one, so that is another [MQTT-3.1.2-6].
             if connect.cleanSession, sessions[slot].reference == reference { removeSession(slot) }
             // Gone, it may already have been made anew on another shard.
-            home = directory.withLock { $0.home(of: client, askedFrom: shard, isPlaced: true) }
+            home = directory.withLock { $0.home(of: client, askedFrom: shard) }
         }
         switch home {
         case .elsewhere(let other): move(number, to: other, &outbox)
@@ -39,14 +50,15 @@ extension ShardState {
             refuse(number, .serverUnavailable, now, &outbox)
         case .here(let reference, let isNew):
             connections[Int(number)].will = will
-            accept(connect, of: client, as: reference, isNew: isNew, number, now, &outbox)
+            accept(connect, of: participant, as: reference, isNew: isNew, number, now, &outbox)
         }
     }
 
     mutating func accept(
-        _ connect: Connect, of client: ClientIdentifier, as reference: SessionReference, isNew: Bool,
+        _ connect: Connect, of participant: Participant, as reference: SessionReference, isNew: Bool,
         _ number: ConnectionNumber, _ now: Instant, _ outbox: inout Outbox
     ) {
+        let client = participant.client
         let slot = slot(of: reference.number)
         while sessions.count <= slot { sessions.append(Session()) }
         if isNew { sessions[slot] = Session(client: client, reference: reference) }
@@ -55,9 +67,16 @@ extension ShardState {
         if limits.throttlesPublishers { takeUpDebt(of: client, number) }
         sessions[slot].connection = number
         sessions[slot].cleanSession = connect.cleanSession
+        let hasRights =
+            sessions[slot].participant?.principal == participant.principal
+            && sessions[slot].accessGeneration == accessGeneration
+        sessions[slot].participant = participant
+        if !hasRights { setRights(slot) }
 
         let silence = Int64(connect.keepAlive) * 1500  // [MQTT-3.1.2-24]
         connections[Int(number)].phase = .connected
+        connections[Int(number)].proof = nil
+        connections[Int(number)].participant = nil
         connections[Int(number)].slot = slot
         connections[Int(number)].version = connect.version
         connections[Int(number)].silence = silence
@@ -67,7 +86,7 @@ extension ShardState {
         outbox.acknowledgeConnect(number, .accepted, sessionPresent: sessionPresent && connect.version != .mqtt31)
         outbox.note(
             .connected(
-                number, client: client, version: connect.version, userName: connect.userName,
+                number, client: client, version: connect.version, userName: participant.principal.userName,
                 cleanSession: connect.cleanSession, keepAlive: connect.keepAlive, sessionPresent: sessionPresent
             )
         )
@@ -95,7 +114,6 @@ extension ShardState {
     private mutating func admit(_ connect: Connect, _ number: ConnectionNumber) throws(Refusal) {
         let rules = rules[Int(connections[Int(number)].listener)]
         guard rules.accepts(connect.version) else { throw .answered(.unacceptableProtocolVersion) }
-        guard rules.allowsAnonymous else { throw .answered(.notAuthorized) }
         // MQTT 3.1.1 has no way to tell a client another keep-alive; Mosquitto's answer.
         guard limits.keepAlive == 0 || (1...limits.keepAlive).contains(connect.keepAlive) else {
             counters.keepAlivesRefused += 1

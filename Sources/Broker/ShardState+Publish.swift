@@ -48,17 +48,23 @@ extension ShardState {
                 counters.publishesDropped += 1
                 return
             }
-            return take(publish, mounted.span, body, into: &outbox)
+            return takeMounted(publish, mounted.span, body, number, into: &outbox)
         }
-        take(publish, topic, body, into: &outbox)
+        takeMounted(publish, topic, body, number, into: &outbox)
     }
 
     @inline(__always)
-    private mutating func take(
-        _ publish: Publish, _ topic: Span<UInt8>, _ body: Span<UInt8>, into outbox: inout Outbox
+    private mutating func takeMounted(
+        _ publish: Publish, _ topic: Span<UInt8>, _ body: Span<UInt8>, _ number: ConnectionNumber,
+        into outbox: inout Outbox
     ) {
         guard isWelcome(topic, payloadBytes: publish.payload.count) else { return }
-        route(publish, topic, body.extracting(publish.payload), into: &outbox)
+        let slot = connections[Int(number)].slot
+        guard mayWrite(slot, topic) else {
+            counters.publishesDenied += 1
+            return
+        }
+        route(publish, topic, body.extracting(publish.payload), slot, into: &outbox)
     }
 
     /// Whether a client's message is taken. One that is not is acknowledged and dropped [MQTT-3.3.5-2].
@@ -77,11 +83,11 @@ extension ShardState {
     /// Hands a message to all who subscribed.
     @inline(__always)
     mutating func route(
-        _ publish: Publish, _ topic: Span<UInt8>, _ payload: Span<UInt8>, into outbox: inout Outbox
+        _ publish: Publish, _ topic: Span<UInt8>, _ payload: Span<UInt8>, _ slot: Int, into outbox: inout Outbox
     ) {
         if publish.isRetained {
             let message = ApplicationMessage(topic: topic, payload: payload)
-            return store(message, qos: publish.qos, into: &outbox)
+            return store(message, qos: publish.qos, by: sessions[slot].participant, into: &outbox)
         }
         receivers.removeAll(keepingCapacity: true)
         directory.withLock { $0.match(topic, into: &receivers) }
@@ -91,19 +97,25 @@ extension ShardState {
 
     /// The same for a message that no packet brought: a will, or the server's own.
     package mutating func route(
-        _ message: ApplicationMessage, qos: QoS, isRetained: Bool, isServersOwn: Bool = false, into outbox: inout Outbox
+        _ message: ApplicationMessage, qos: QoS, isRetained: Bool, by publisher: Participant? = nil,
+        isServersOwn: Bool = false, into outbox: inout Outbox
     ) {
-        if isRetained { return store(message, qos: qos, mayGrow: isServersOwn, into: &outbox) }
+        if isRetained { return store(message, qos: qos, by: publisher, mayGrow: isServersOwn, into: &outbox) }
         receivers.removeAll(keepingCapacity: true)
         directory.withLock { $0.match(message.bytes.span.extracting(message.topicRange), into: &receivers) }
         deliver(outbox.add(message), qos: qos, into: &outbox)
     }
 
     /// `mayGrow`: whatever `memory_limit` has given up.
-    mutating func store(_ message: ApplicationMessage, qos: QoS, mayGrow: Bool = false, into outbox: inout Outbox) {
+    mutating func store(
+        _ message: ApplicationMessage, qos: QoS, by publisher: Participant?, mayGrow: Bool = false,
+        into outbox: inout Outbox
+    ) {
         receivers.removeAll(keepingCapacity: true)
         let mayGrow = mayGrow || shedding < .storage
-        let isKept = directory.withLock { $0.retain(message, qos: qos, mayGrow: mayGrow, into: &receivers) }
+        let isKept = directory.withLock {
+            $0.retain(message, qos: qos, by: publisher, mayGrow: mayGrow, into: &receivers)
+        }
         if !isKept { countNotStored() }
         if !receivers.isEmpty { deliver(outbox.add(message), qos: qos, into: &outbox) }
     }
@@ -162,6 +174,7 @@ extension ShardState {
     ) {
         let slot = slot(of: reference.number)
         guard slot < sessions.count, sessions[slot].reference == reference else { return }
+        guard outbox.messages.withBytes(of: message, { mayReceive(slot, $0) }) else { return }
         let connection = sessions[slot].connection
         if connection != Session.noConnection, !sees(message, number: connection, outbox) { return }
         if qos == .atMostOnce {

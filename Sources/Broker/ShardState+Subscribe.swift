@@ -1,3 +1,4 @@
+import Access
 import Locks
 import MQTT
 
@@ -14,8 +15,13 @@ extension ShardState {
         for request in subscribe.requests {  // [MQTT-3.8.4-4]
             let qos = min(request.maximumQoS, ceiling)
             let isTaken = withMounted(body.extracting(request.filter), number) { state, filter in
+                guard state.maySubscribe(slot, filter) else {
+                    state.counters.subscriptionsDenied += 1
+                    return false
+                }
                 let cursor = state.directory.withLock { $0.subscribe(reference, to: filter, at: qos) }
                 if let cursor { state.startReading(cursor, slot) }
+                return true
             }
             codes.append(isTaken ? .granted(qos) : .failure)
             if outbox.notesSubscriptions, isTaken {
@@ -39,6 +45,7 @@ extension ShardState {
             withMounted(body.extracting(range), number) { state, filter in
                 state.directory.withLock { $0.unsubscribe(reference, from: filter) }
                 state.stopReading(filter.copied(), slot)
+                return true
             }
             if outbox.notesSubscriptions {
                 outbox.note(.unsubscribed(client: sessions[slot].client, filter: body.extracting(range).copied()))
@@ -47,18 +54,29 @@ extension ShardState {
         acknowledge(number, .unsubscribeAcknowledgement, unsubscribe.packetIdentifier, &outbox)  // [MQTT-3.10.4-5]
     }
 
+    /// Whether a filter is taken; what it matches and may not be read, nobody sends.
+    private mutating func maySubscribe(_ slot: Int, _ filter: Span<UInt8>) -> Bool {
+        if sessions[slot].accessGeneration != accessGeneration { setRights(slot) }
+        guard !sessions[slot].rights.isUnrestricted else { return true }
+        let shared = try? filter.sharedSubscription()  // The filter was validated when it was decoded.
+        switch sessions[slot].rights.coverage(of: filter.extracting((shared?.filter ?? 0)..<filter.count)) {
+        case .all: break
+        case .some: sessions[slot].asksToRead = true
+        case .none:
+            sessions[slot].asksToRead = true
+            return !limits.refusesDeniedSubscriptions
+        }
+        return true
+    }
+
     /// Calls `body` with the filter as the others see it; false where that is longer than a filter may be.
     @discardableResult
     private mutating func withMounted(
-        _ filter: Span<UInt8>, _ number: ConnectionNumber, _ body: (inout ShardState, Span<UInt8>) -> Void
+        _ filter: Span<UInt8>, _ number: ConnectionNumber, _ body: (inout ShardState, Span<UInt8>) -> Bool
     ) -> Bool {
-        guard isMounted(number) else {
-            body(&self, filter)
-            return true
-        }
+        guard isMounted(number) else { return body(&self, filter) }
         guard let mounted = mounted(filter: filter, number) else { return false }
-        body(&self, mounted.span)
-        return true
+        return body(&self, mounted.span)
     }
 
     /// A repeated SUBSCRIBE brings what is retained again [MQTT-3.8.4-3].

@@ -29,12 +29,7 @@ extension ShardState {
         connections[Int(number)].hasWaited = true
         waiters.append(Waiter(connection: number, client: client))
         pause(number, until: now + milliseconds)
-        // Unhandled it has not been received either: it will be counted when it comes again.
-        if !connections[Int(number)].isPlaced {
-            counters.packetsReceived -= 1
-            counters.connectsReceived -= 1
-        }
-        outbox.hold.insert(.packet)
+        holdConnect(number, &outbox)
         return true
     }
 

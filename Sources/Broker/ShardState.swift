@@ -1,3 +1,4 @@
+package import Access
 import DequeModule
 package import Locks
 package import MQTT
@@ -14,6 +15,14 @@ package struct ShardState: Sendable {
     /// Whether any listener has a mount point: what every message would have to ask its connection else.
     let hasMountPoints: Bool
     let directory: Lock<Directory>
+    /// Who may connect, and do what.
+    package internal(set) var access: AccessControl
+    /// Changes with `access`, so that rights made from an older one are seen to be stale.
+    var accessGeneration: UInt32 = 0
+    /// While sessions are reviewed for other rules: the next one.
+    var sweptSessions: Int?
+    /// Of the publisher of the retained message that was last asked about.
+    var publishersRights: (publisher: Participant, rights: Rights)?
     package internal(set) var counters = Counters()
 
     var connections: [Connection] = []
@@ -47,12 +56,14 @@ package struct ShardState: Sendable {
     private var due: [UInt32] = []
 
     package init(
-        shard: Int, of shards: Int, limits: Limits, rules: [ListenerRules], directory: Lock<Directory>, now: Instant
+        shard: Int, of shards: Int, limits: Limits, rules: [ListenerRules], access: AccessControl,
+        directory: Lock<Directory>, now: Instant
     ) {
         self.shard = shard
         self.shards = shards
         self.limits = limits
         self.rules = rules
+        self.access = access
         self.directory = directory
         restrictsPublish = Self.restrictsPublish(limits, rules)
         hasMountPoints = rules.contains { !$0.mountPoint.isEmpty }
@@ -81,13 +92,15 @@ package struct ShardState: Sendable {
     /// A new connection, from which a CONNECT is awaited. The caller gives the number, and may use it again once the
     /// connection's end is in the outbox. `isPlaced` says that it was moved here, where its session shall live.
     package mutating func open(
-        _ number: ConnectionNumber, listener: ListenerNumber = 0, isPlaced: Bool = false, now: Instant
+        _ number: ConnectionNumber, listener: ListenerNumber = 0, isPlaced: Bool = false,
+        proof: ConnectionProof? = nil, now: Instant
     ) {
         while connections.count <= Int(number) { connections.append(Connection()) }
         connections[Int(number)] = Connection()
         connections[Int(number)].phase = .awaitingConnect
         connections[Int(number)].isPlaced = isPlaced
         connections[Int(number)].listener = listener
+        connections[Int(number)].proof = proof
         connections[Int(number)].isMounted = !rules[Int(listener)].mountPoint.isEmpty
         connections[Int(number)].latestPacket = now
         timers.schedule(number, at: now + limits.connectTimeout)
@@ -192,8 +205,12 @@ package struct ShardState: Sendable {
         stopWaiting(number)
         counters.connections -= 1
         var client: ClientIdentifier?
+        var (will, publisher) = (connection.will, Participant?.none)
         if connection.phase == .connected {
             let slot = connection.slot
+            publisher = sessions[slot].participant
+            if reason == .disconnected { will = nil }
+            if let message = will?.message, !mayPublishWill(message, slot) { will = nil }
             client = sessions[slot].client
             if limits.throttlesPublishers { keepDebt(of: sessions[slot].client, number, now: now) }
             sessions[slot].connection = Session.noConnection
@@ -210,7 +227,7 @@ package struct ShardState: Sendable {
         if case .refused = reason { outbox.close(number, isRefusal: true) } else { outbox.close(number) }
         outbox.note(.closed(number, client: client, reason: reason))
         // After the session has let go of the connection, over which its own will could not go [MQTT-3.1.2-8].
-        if let will = connection.will, reason != .disconnected { publish(will, into: &outbox) }
+        if let will { publish(will, of: publisher, into: &outbox) }
     }
 
     /// Publishes the wills of all connections, which are about to end with the server, while their receivers are still
@@ -219,14 +236,23 @@ package struct ShardState: Sendable {
         for number in connections.indices {
             guard let will = connections[number].will else { continue }
             connections[number].will = nil
-            publish(will, into: &outbox)
+            let slot = connections[number].slot
+            guard mayPublishWill(will.message, slot) else { continue }
+            publish(will, of: sessions[slot].participant, into: &outbox)
         }
     }
 
-    mutating func publish(_ will: WillMessage, into outbox: inout Outbox) {
+    /// Whether the session's client has the right to its will now that it is due.
+    private mutating func mayPublishWill(_ message: ApplicationMessage, _ slot: Int) -> Bool {
+        if mayWrite(slot, message.bytes.span.extracting(message.topicRange)) { return true }
+        counters.publishesDenied += 1
+        return false
+    }
+
+    private mutating func publish(_ will: WillMessage, of publisher: Participant?, into outbox: inout Outbox) {
         let topic = will.message.bytes.span.extracting(will.message.topicRange)
         guard isWelcome(topic, payloadBytes: will.message.payloadCount) else { return }
-        route(will.message, qos: will.qos, isRetained: will.isRetained, into: &outbox)
+        route(will.message, qos: will.qos, isRetained: will.isRetained, by: publisher, into: &outbox)
     }
 
     /// Ends all connections.

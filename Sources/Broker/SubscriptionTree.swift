@@ -237,6 +237,30 @@ struct SubscriptionTree: Sendable {
         return sessions[session].subscriptions != 0
     }
 
+    /// What a session subscribed to, without the names of groups; nil when that is more than `limit` filters.
+    func filters(of session: SessionNumber, atMost limit: Int, sessions: borrowing SessionTable) -> [[UInt8]]? {
+        var filters: [[UInt8]] = []
+        var number = sessions[session].subscriptions
+        while number != 0 {
+            guard filters.count < limit else { return nil }
+            filters.append(filter(of: entries[number]))
+            number = entries[number].nextOfSession
+        }
+        return filters
+    }
+
+    private func filter(of entry: Entry) -> [UInt8] {
+        let isShared = entry.kind == .shared
+        var node = isShared ? groups[entry.owner].node : entry.owner
+        var levels: [[UInt8]] = []
+        if isShared ? groups[entry.owner].endsWithHash : entry.kind == .hash { levels.append(Array("#".utf8)) }
+        while node != root {
+            levels.append(nodes[node].isPlus ? Array("+".utf8) : nodes[node].text.bytes(longTexts))
+            node = nodes[node].parent
+        }
+        return Array(levels.reversed().joined(separator: [UInt8(ascii: "/")]))
+    }
+
     private mutating func remove(_ number: UInt32, _ sessions: inout SessionTable) {
         let entry = entries[number]
         if entry.nextOfSession != 0 { entries[entry.nextOfSession].previousOfSession = entry.previousOfSession }

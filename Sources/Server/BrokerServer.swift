@@ -1,3 +1,4 @@
+import Access
 package import Broker
 import CLinux
 package import Configuration
@@ -53,10 +54,11 @@ package final class BrokerServer: Sendable {
         let backlogs = (0..<count).map { _ in Backlog(bound: limits.mailboxBytes) }
         let now = Instant(milliseconds: monotonicNanoseconds() / 1_000_000)
         let rules = configuration.listeners.map { ListenerRules($0, of: configuration) }
+        let (access, passwords) = (AccessControl(configuration), PasswordWorkers())
         shards = try (0..<count).map { [directory] shard in
             let state = ShardState(
-                shard: shard, of: count, limits: limits, rules: rules, directory: directory, now: now)
-            return try Shard(state, backlogs: backlogs, logs: logs)
+                shard: shard, of: count, limits: limits, rules: rules, access: access, directory: directory, now: now)
+            return try Shard(state, backlogs: backlogs, passwords: passwords, logs: logs)
         }
         topics = SystemTopics(shards: shards, directory: directory)
         memory = MemoryWatch(shards: shards, log: logs.process)
@@ -76,7 +78,7 @@ package final class BrokerServer: Sendable {
             await shards[0].add(listener)
             log.info("listening", metadata: ["address": "\(listener.socket.address)"])
         }
-        if configuration.listeners.contains(where: { ListenerRules($0, of: configuration).allowsAnonymous }) {
+        if configuration.listeners.contains(where: { configuration.access(at: $0).allowsAnonymous ?? false }) {
             log.warning("anonymous clients may connect and use every topic")
         }
         log.info("started", metadata: ["version": "\(martletVersion)", "shards": "\(shards.count)"])
@@ -109,6 +111,8 @@ package final class BrokerServer: Sendable {
         for listener in listeners { listener.socket.setNoDelay(effective.setsTCPNoDelay) }
         let rules = effective.listeners.map { ListenerRules($0, of: effective) }
         for shard in shards { await shard.adopt(Limits(effective), rules) }
+        let access = AccessControl(effective)
+        for shard in shards { await shard.adopt(access, changed: nil) }
         await topics.setInterval(effective.systemInterval)
         await memory.setLimit(effective.memoryLimit)
         return kept

@@ -15,6 +15,7 @@ extension CloseReason: CustomStringConvertible {
         case .takenOver: "session taken over"
         case .memoryShortage: "memory_limit is reached, and too much waits for it"
         case .refused(let code): code.reason
+        case .notAuthorized: "no longer authorised"
         case .serverStops: "the server stops"
         }
     }

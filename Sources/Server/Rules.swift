@@ -8,7 +8,6 @@ extension ListenerRules {
     init(_ listener: Configuration.Listener, of configuration: Configuration) {
         self.init()
         let access = configuration.access(at: listener)
-        allowsAnonymous = access.allowsAnonymous ?? false
         acceptsMQTT31 = listener.acceptedVersions.contains(.mqtt31)
         acceptsMQTT311 = listener.acceptedVersions.contains(.mqtt311)
         maximumQoS = QoS(rawValue: UInt8(listener.maxQoS)) ?? .exactlyOnce
@@ -31,6 +30,8 @@ extension Limits {
         queuedBytes = configuration.maxQueuedBytes ?? 0
         queuesAtMostOnce = configuration.queuesQoS0Messages
         upgradesQoS = configuration.upgradesOutgoingQoS
+        checksRetainSource = configuration.checksRetainSource
+        refusesDeniedSubscriptions = configuration.deniedSubscription == .failure
         isRetainAvailable = configuration.isRetainAvailable
         keepAlive = UInt16(configuration.maxKeepAlive ?? 0)
         clientIdentifierPrefix = Array((configuration.clientIdentifierPrefix ?? "").utf8)

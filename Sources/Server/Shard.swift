@@ -1,3 +1,4 @@
+import Access
 import Broker
 import CLinux
 import Glibc
@@ -14,9 +15,9 @@ actor Shard: LoopActor {
 
     private var core: ShardCore
 
-    init(_ state: consuming ShardState, backlogs: [Backlog], logs: Loggers) throws {
+    init(_ state: consuming ShardState, backlogs: [Backlog], passwords: PasswordWorkers, logs: Loggers) throws {
         loop = try EventLoop(label: "shard \(state.shard)")
-        core = ShardCore(state: state, loop: loop, backlogs: backlogs, logs: logs)
+        core = ShardCore(state: state, loop: loop, backlogs: backlogs, passwords: passwords, logs: logs)
     }
 
     /// Begins to turn. `peers` are all shards, by number.
@@ -37,6 +38,10 @@ actor Shard: LoopActor {
     func adopt(_ limits: Limits, _ rules: [ListenerRules]) {
         core.state.adopt(limits, rules)
         core.noteSubscriptions()
+    }
+    func adopt(_ access: AccessControl, changed: Set<Identity>?) { core.adopt(access, changed: changed) }
+    func finishVerification(_ token: UInt64, _ result: Verification.Result) {
+        core.finishVerification(token, result)
     }
     func counters() -> Counters { core.counters }
     func waitingOutput() -> (packets: Int, bytes: Int) { core.waitingOutput }

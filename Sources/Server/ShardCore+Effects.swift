@@ -41,6 +41,9 @@ extension ShardCore {
             case .move:
                 moved = (number, Int(record.index))
                 unsent += 1
+            case .verify:
+                verify(number, outbox.passwordChecks[Int(record.index)])
+                unsent += 1
             }
         }
         state.countSent(packets: outbox.records.count - unsent)

@@ -44,6 +44,7 @@ struct ShardCore: ~Copyable {
     let logs: Loggers
     var log: Logger { logs.network }
     let backlogs: [Backlog]
+    let passwords: PasswordWorkers
     var outbox: Outbox
     var table = ConnectionTable()
     var pool = BufferPool()
@@ -72,11 +73,12 @@ struct ShardCore: ~Copyable {
     /// Output for one connection at which it is full: `Limits.outputBytes`, less while memory is short.
     var fullBytes = Limits.outputBytes
 
-    init(state: consuming ShardState, loop: EventLoop, backlogs: [Backlog], logs: Loggers) {
+    init(state: consuming ShardState, loop: EventLoop, backlogs: [Backlog], passwords: PasswordWorkers, logs: Loggers) {
         outbox = Outbox(shards: state.shards)
         self.state = state
         self.loop = loop
         self.backlogs = backlogs
+        self.passwords = passwords
         self.logs = logs
         noteSubscriptions()
     }
@@ -119,7 +121,7 @@ struct ShardCore: ~Copyable {
     /// Writes what the turn has produced, and says what the loop shall wait for.
     mutating func finishTurn() -> EventLoop.Wish {
         if state.hasWork {
-            state.work(into: &outbox)
+            state.work(now: now, into: &outbox)
             apply()
         }
         flushAll()

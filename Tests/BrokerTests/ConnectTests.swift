@@ -1,3 +1,4 @@
+import Access
 import MQTT
 import Testing
 
@@ -124,14 +125,15 @@ import Testing
     }
 
     /// Of two listeners the second lets in nobody without a name.
-    private static let rules: [ListenerRules] = {
-        var closed = ListenerRules()
+    private static let rules = [ListenerRules(), ListenerRules()]
+    private static let access: AccessControl = {
+        var closed = AccessControl.Listener()
         closed.allowsAnonymous = false
-        return [ListenerRules(), closed]
+        return AccessControl(listeners: [AccessControl.Listener(), closed])
     }()
 
     @Test func `answers with code 5 where nobody comes in without a name [MQTT-3.2.2-4]`() {
-        let broker = ShardHarness(rules: Self.rules)
+        let broker = ShardHarness(rules: Self.rules, access: Self.access)
         broker.connect("a", cleanSession: false).drop()
         let connection = broker.open(listener: 1)
         connection.sendConnect("a", cleanSession: false, will: WillMessage("will", "no"))
@@ -142,7 +144,7 @@ import Testing
     }
 
     @Test func `handles nothing that was sent behind it, and publishes no will [MQTT-3.1.4-5] [MQTT-3.1.2-8]`() {
-        let broker = ShardHarness(rules: Self.rules)
+        let broker = ShardHarness(rules: Self.rules, access: Self.access)
         let watcher = broker.connect("watcher")
         watcher.subscribe(("#", .exactlyOnce))
         _ = watcher.take()
@@ -157,7 +159,7 @@ import Testing
     }
 
     @Test func `leaves the session and the connection of the same client alone`() {
-        let broker = ShardHarness(rules: Self.rules)
+        let broker = ShardHarness(rules: Self.rules, access: Self.access)
         let first = broker.connect("a")
         let second = broker.open(listener: 1)
         second.sendConnect("a")

@@ -206,12 +206,12 @@ private struct Twins {
     @Test func `keeps a session's home and gives it to nobody else`() {
         var directory = Directory(shards: 3, seed: 1)
         let client = ClientIdentifier("a")
-        guard case .here(let session, isNew: true) = directory.home(of: client, askedFrom: 2, isPlaced: true) else {
+        guard case .here(let session, isNew: true) = directory.home(of: client, askedFrom: 2) else {
             Issue.record("a new session is where it is placed")
             return
         }
-        #expect(directory.home(of: client, askedFrom: 0, isPlaced: true) == .elsewhere(shard: 2))
-        #expect(directory.home(of: client, askedFrom: 2, isPlaced: false) == .here(session, isNew: false))
+        #expect(directory.home(of: client, askedFrom: 0) == .elsewhere(shard: 2))
+        #expect(directory.home(of: client, askedFrom: 2) == .here(session, isNew: false))
         directory.remove(session)
         let next = directory.session(of: "b", on: 2)
         #expect(next.number == session.number && next.incarnation != session.incarnation)

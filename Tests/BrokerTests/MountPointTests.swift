@@ -1,3 +1,4 @@
+import Access
 import Locks
 import MQTT
 import Testing
@@ -100,6 +101,7 @@ import Testing
         let now = Instant(milliseconds: 0)
         var state = ShardState(
             shard: 0, of: 1, limits: Limits(), rules: [ListenerRules(), mounted],
+            access: AccessControl(listeners: [AccessControl.Listener(), AccessControl.Listener()]),
             directory: Lock(Directory(shards: 1, seed: 1)), now: now)
         var outbox = Outbox(shards: 1)
         func send(_ packet: ControlPacket, from number: ConnectionNumber) throws {

@@ -1,3 +1,4 @@
+import Access
 import Locks
 import MQTT
 import Seeded
@@ -176,6 +177,7 @@ struct Takeover: CustomTestStringConvertible {
         let now = Instant(milliseconds: 0)
         var state = ShardState(
             shard: 0, of: 1, limits: Limits(), rules: [ListenerRules()],
+            access: AccessControl(listeners: [AccessControl.Listener()]),
             directory: Lock(Directory(shards: 1, seed: 1)), now: now)
         var outbox = Outbox(shards: 1)
         var bytes: [UInt8] = []

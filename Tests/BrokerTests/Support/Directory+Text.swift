@@ -6,7 +6,7 @@ import MQTT
 extension Directory {
     /// A session on `shard`, made if there is none.
     mutating func session(of client: String, on shard: Int = 0) -> SessionReference {
-        guard case .here(let session, _) = home(of: ClientIdentifier(client), askedFrom: shard, isPlaced: true) else {
+        guard case .here(let session, _) = home(of: ClientIdentifier(client), askedFrom: shard) else {
             preconditionFailure("\(client) lives elsewhere")
         }
         return session

@@ -1,3 +1,4 @@
+import Access
 import Locks
 import MQTT
 import Seeded
@@ -42,12 +43,15 @@ final class ShardHarness {
     /// `posts[sender][receiver]`
     private var posts: [[[Post]]]
     private var generator: SeededGenerator
+    /// Passwords that are being checked.
+    private(set) var verifications: [(shard: Int, number: ConnectionNumber)] = []
     private var answers: [(TestConnection, ControlPacket)] = []
 
     init(
         shards count: Int = 1, limits: Limits = .withoutDamping, rules: [ListenerRules] = [ListenerRules()],
-        seed: UInt64 = 1
+        access: AccessControl? = nil, seed: UInt64 = 1
     ) {
+        let access = access ?? AccessControl(listeners: rules.map { _ in AccessControl.Listener() })
         let directory = Lock(Directory(shards: count, seed: seed))
         let now = now
         var limits = limits
@@ -56,7 +60,9 @@ final class ShardHarness {
         self.directory = directory
         shards = (0..<count).map {
             Shard(
-                ShardState(shard: $0, of: count, limits: limits, rules: rules, directory: directory, now: now))
+                ShardState(
+                    shard: $0, of: count, limits: limits, rules: rules, access: access, directory: directory,
+                    now: now))
         }
         posts = Array(repeating: Array(repeating: [], count: count), count: count)
         generator = SeededGenerator(seed: seed)
@@ -126,7 +132,7 @@ final class ShardHarness {
 
     private func handleUnread(_ connection: TestConnection) {
         while case .on(let shard, let number) = connection.place, !connection.unread.isEmpty,
-            !shards[shard].state.isPaused(number)
+            !shards[shard].state.isPaused(number), !verifications.contains(where: { $0 == (shard, number) })
         {
             let bytes = connection.unread[0]
             let owner = shards[shard]
@@ -148,6 +154,23 @@ final class ShardHarness {
             if connection.place != .moving, !isKept { connection.unread.removeFirst() }
         }
         if connection.place == .closed { connection.unread = [] }
+    }
+
+    /// The check of the oldest of the passwords under way has ended so.
+    func finishVerification(_ result: Verification.Result) {
+        let (shard, number) = verifications.removeFirst()
+        shards[shard].state.finishVerification(number, result, now: now)
+        handleWoken(shard)
+        finish()
+    }
+
+    /// Other rules for everybody, or for those who are named.
+    func adopt(_ access: AccessControl, changed: Set<Identity>? = nil) {
+        for shard in shards.indices {
+            shards[shard].state.adopt(access, changed: changed, now: now, into: &shards[shard].outbox)
+            apply(shard)
+        }
+        finish()
     }
 
     private static func header(of bytes: [UInt8]) throws(CloseReason) -> FixedHeader? {
@@ -192,6 +215,7 @@ final class ShardHarness {
                 connection.place = .moving
                 shard.connections[Int(number)] = nil
                 posts[index][target].append(.move(connection))
+            case .verify(let number): verifications.append((index, number))
             }
         }
         for event in shard.outbox.events {
@@ -255,7 +279,7 @@ final class ShardHarness {
 
     /// One step of the connections that are catching up.
     func work(_ shard: Int = 0) {
-        shards[shard].state.work(into: &shards[shard].outbox)
+        shards[shard].state.work(now: now, into: &shards[shard].outbox)
         apply(shard)
     }
 
@@ -285,6 +309,10 @@ final class ShardHarness {
     private func tick(_ shard: Int) {
         shards[shard].state.tick(now, into: &shards[shard].outbox)
         apply(shard)
+        handleWoken(shard)
+    }
+
+    private func handleWoken(_ shard: Int) {
         while let number = shards[shard].state.takeWoken() {
             if let connection = shards[shard].connections[Int(number)] { handleUnread(connection) }
         }

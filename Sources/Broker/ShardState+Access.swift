@@ -1,0 +1,185 @@
+package import Access
+import Locks
+package import MQTT
+
+/// Who a client is, and what it may do: at CONNECT, at each message, and again whenever the rules change.
+extension ShardState {
+    // MARK: Signing in
+
+    /// Who it is that connects. Nil when it has been refused, or its password is being checked: then its CONNECT has not
+    /// been handled, and comes again.
+    mutating func participant(
+        _ connect: Connect, as client: ClientIdentifier, _ number: ConnectionNumber, _ now: Instant,
+        _ outbox: inout Outbox
+    ) -> Participant? {
+        if let known = connections[Int(number)].participant { return known }
+        let admission: Admission
+        switch connections[Int(number)].verification {
+        case .none: admission = access.admission(of: signIn(connect, number))
+        case .over(.passed(let principal)): admission = .accepted(principal)
+        case .over(.failed(let code)): admission = .refused(code)
+        case .underWay:
+            holdConnect(number, &outbox)
+            return nil
+        }
+        switch admission {
+        case .refused(let code):
+            counters.signInsRefused += 1
+            refuse(number, code, now, &outbox)
+            return nil
+        case .unproven(let check):
+            connections[Int(number)].verification = .underWay
+            outbox.verify(number, check)
+            holdConnect(number, &outbox)
+            return nil
+        case .accepted(let principal):
+            let participant = Participant(principal, client: client)
+            connections[Int(number)].participant = participant
+            connections[Int(number)].verification = .none
+            return participant
+        }
+    }
+
+    func signIn(_ connect: Connect, _ number: ConnectionNumber) -> SignIn {
+        var signIn = SignIn(listener: Int(connections[Int(number)].listener))
+        if let address = connections[Int(number)].proof?.address { signIn.address = address }
+        signIn.userName = connect.userName
+        signIn.password = connect.password
+        signIn.certificate = connections[Int(number)].proof?.certificate
+        signIn.keyIdentity = connections[Int(number)].proof?.keyIdentity
+        return signIn
+    }
+
+    /// The password of a connection has been checked: who it proved to be, or why not. The caller asks `takeWoken` for
+    /// whom to read again.
+    package mutating func finishVerification(
+        _ number: ConnectionNumber, _ result: Verification.Result, now: Instant
+    ) {
+        guard connections[Int(number)].verification.isUnderWay else { return }
+        connections[Int(number)].verification = .over(result)
+        wake(number, now: now)
+    }
+
+    /// A CONNECT that can't be handled yet is as if it had not been received: it will be counted when it comes again.
+    mutating func holdConnect(_ number: ConnectionNumber, _ outbox: inout Outbox) {
+        if !connections[Int(number)].isPlaced {
+            counters.packetsReceived -= 1
+            counters.connectsReceived -= 1
+        }
+        outbox.hold.insert(.packet)
+    }
+
+    /// Whether somebody may go on with a session that is there: one that belongs to a device, a person or a service is
+    /// nobody else's, and they take nobody else's.
+    func mayResume(_ slot: Int, _ participant: Participant) -> Bool {
+        guard let owner = sessions[slot].participant?.principal.identity else { return true }
+        let identity = participant.principal.identity
+        return owner == identity || !(owner.isManaged || identity.isManaged)
+    }
+
+    // MARK: Rights
+
+    /// What the session's client may do, as the rules now are.
+    mutating func setRights(_ slot: Int) {
+        sessions[slot].accessGeneration = accessGeneration
+        guard let participant = sessions[slot].participant else { return }
+        let isStale =
+            sessions[slot].connection != Session.noConnection && !access.isCurrent(participant.principal)
+        let rights = isStale ? nil : access.rights(of: participant.principal, client: participant.client.bytes)
+        sessions[slot].rights = rights ?? .nothing
+        sessions[slot].asksToRead = !sessions[slot].rights.isUnrestricted && !readsOnlyWhatItMay(slot)
+    }
+
+    /// Whether everything that the session's filters match may be read.
+    private func readsOnlyWhatItMay(_ slot: Int) -> Bool {
+        let (reference, rights) = (sessions[slot].reference, sessions[slot].rights)
+        let filters = directory.withLock { $0.filters(of: reference, atMost: Limits.filtersReviewed) }
+        return filters?.allSatisfy { rights.coverage(of: $0.span) == .all } ?? false
+    }
+
+    @inline(__always)
+    mutating func mayWrite(_ slot: Int, _ topic: Span<UInt8>) -> Bool {
+        if sessions[slot].accessGeneration != accessGeneration { setRights(slot) }
+        return sessions[slot].rights.isUnrestricted || sessions[slot].rights.mayWrite(topic)
+    }
+
+    /// Whether a session gets a message, which has the form of `ApplicationMessage.bytes`: at once, for who subscribes to
+    /// nothing but what it may read.
+    @inline(__always)
+    mutating func mayReceive(_ slot: Int, _ message: Span<UInt8>) -> Bool {
+        if sessions[slot].accessGeneration != accessGeneration { setRights(slot) }
+        guard sessions[slot].asksToRead else { return true }
+        return sessions[slot].rights.mayRead(message.extracting(2..<(2 + (Int(message[0]) << 8 | Int(message[1])))))
+    }
+
+    /// Whether who published a retained message might publish it still (`check_retain_source`).
+    mutating func isRightful(_ retained: RetainedMessage) -> Bool {
+        guard limits.checksRetainSource, let publisher = retained.publisher else { return true }
+        if publishersRights?.publisher !== publisher {
+            let rights = access.rights(of: publisher.principal, client: publisher.client.bytes) ?? .nothing
+            publishersRights = (publisher, rights)
+        }
+        guard let rights = publishersRights?.rights else { return true }
+        return rights.mayWrite(retained.message.bytes.span.extracting(retained.message.topicRange))
+    }
+
+    // MARK: Other rules
+
+    /// Other rules from now on. Nobody does anything by the old ones after this; whoever may not be connected any more is
+    /// disconnected at once where `changed` names them, and else, which may concern everybody, within the next steps of
+    /// `work`.
+    package mutating func adopt(
+        _ access: AccessControl, changed: Set<Identity>? = nil, now: Instant, into outbox: inout Outbox
+    ) {
+        self.access = access
+        publishersRights = nil
+        guard let changed else {
+            accessGeneration &+= 1
+            sweptSessions = 0
+            return
+        }
+        for slot in sessions.indices {
+            guard let participant = sessions[slot].participant, changed.contains(participant.principal.identity) else {
+                continue
+            }
+            review(slot, now: now, into: &outbox)
+        }
+    }
+
+    /// The next sessions of those that other rules may have ended.
+    mutating func sweep(now: Instant, into outbox: inout Outbox) {
+        guard let first = sweptSessions else { return }
+        let end = min(first + Limits.sessionsReviewedAtOnce, sessions.count)
+        for slot in first..<end where sessions[slot].participant != nil { review(slot, now: now, into: &outbox) }
+        sweptSessions = end < sessions.count ? end : nil
+    }
+
+    /// Ends what a session no longer has a right to: its connection, and itself where its owner is no more.
+    private mutating func review(_ slot: Int, now: Instant, into outbox: inout Outbox) {
+        setRights(slot)
+        guard let principal = sessions[slot].participant?.principal else { return }
+        let connection = sessions[slot].connection
+        if connection != Session.noConnection, !access.isCurrent(principal) {
+            let reference = sessions[slot].reference
+            end(connection, .notAuthorized, now: now, into: &outbox)
+            guard sessions[slot].reference == reference else { return }
+        }
+        if sessions[slot].connection == Session.noConnection, !access.knows(principal.identity) { removeSession(slot) }
+    }
+}
+
+/// What is known of the password of a connection's CONNECT.
+package enum Verification: Sendable {
+    package enum Result: Sendable {
+        case passed(Principal)
+        case failed(ConnectReturnCode)
+    }
+
+    case none
+    case underWay
+    indirect case over(Result)
+
+    var isUnderWay: Bool {
+        if case .underWay = self { true } else { false }
+    }
+}
