@@ -23,6 +23,9 @@ package struct Configuration: Sendable, Equatable {
     /// MQTT's default port.
     package static let defaultPort: UInt16 = 1883
 
+    /// MQTT's port over TLS.
+    package static let defaultTLSPort: UInt16 = 8883
+
     /// The largest packet that a Fixed Header can announce: its five bytes and the longest Remaining Length (2.2.3).
     package static let protocolPacketSize = 268_435_455 + 5
 
@@ -31,8 +34,12 @@ package struct Configuration: Sendable, Equatable {
     /// `listener`, `port`, `bind_address`, in the order of the file. Without any: the one of `isLoopbackOnly`.
     package var listeners: [Listener]
 
-    /// True while no listener was given: the only one is then at "localhost", to be bound to 127.0.0.1 and ::1.
+    /// True while no listener was given: the first one is then at "localhost", to be bound to 127.0.0.1 and ::1.
     package var isLoopbackOnly: Bool
+
+    /// True for what holds without a file: `standard(dataDirectory:)`. Anonymous clients then have the rights of
+    /// `acl/loopback.acl`.
+    package private(set) var isStandard = false
 
     /// `global_max_connections`: connections at once. Nil (-1 or 0 in the file, the default): no limit.
     package var globalMaxConnections: Int?
@@ -182,6 +189,24 @@ package struct Configuration: Sendable, Equatable {
     /// What holds where there is no file, or nothing in it: a listener on the loopback, where anonymous may connect.
     package static func defaults(port: UInt16 = defaultPort) -> Configuration {
         Configuration(listeners: [Listener(port: port, address: "localhost")], isLoopbackOnly: true)
+    }
+
+    /// What holds where there is no file: whoever is at the machine itself may try things out on port 1883 of the
+    /// loopback; devices, people and services of the data directory sign in over TLS on port 8883 of every address.
+    package static func standard(dataDirectory: String) -> Configuration {
+        var configuration = defaults()
+        configuration.isStandard = true
+        configuration.dataDirectory = dataDirectory
+        configuration.deniedSubscription = .failure
+        var listener = Listener(port: defaultTLSPort)
+        listener.access.allowsAnonymous = false
+        listener.tls.certificateFile = "\(dataDirectory)/certs/server.pem"
+        listener.tls.keyFile = "\(dataDirectory)/certs/server.key"
+        listener.tls.authorityFile = "\(dataDirectory)/certs/ca.pem"
+        listener.tls.revocationFile = "\(dataDirectory)/certs/crl.pem"
+        listener.tls.asksForCertificate = true
+        configuration.listeners.append(listener)
+        return configuration
     }
 
     private init(listeners: [Listener], isLoopbackOnly: Bool) {

@@ -23,7 +23,7 @@ extension Configuration {
 
     private func place(of listener: Listener) -> String {
         if let path = listener.socketPath { return "Unix socket \(printable(path))" }
-        if isLoopbackOnly { return "Port \(listener.port) on the loopback, 127.0.0.1 and ::1" }
+        if isLoopback(listener) { return "Port \(listener.port) on the loopback, 127.0.0.1 and ::1" }
         guard let address = listener.address else { return "Port \(listener.port) on all addresses" }
         return "Port \(listener.port) at \(printable(address))"
     }

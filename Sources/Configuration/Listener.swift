@@ -72,6 +72,9 @@ extension Configuration {
         }
     }
 
+    /// Whether a listener is the one of `isLoopbackOnly`.
+    package func isLoopback(_ listener: Listener) -> Bool { isLoopbackOnly && listener.address == "localhost" }
+
     /// The TLS keys of one listener, as the file has them. Paths are not opened here.
     package struct TLS: Sendable, Equatable {
         /// `tls_version`: the oldest version that is spoken.
@@ -93,6 +96,9 @@ extension Configuration {
         package var revocationFile: String?
         /// `require_certificate`: nobody without a client certificate. Default false.
         package var requiresCertificate = false
+        /// Who has a client certificate may show it, and must not show one that is no good; only the set-up without a file
+        /// has that. Default false: without `require_certificate` nobody is asked.
+        package var asksForCertificate = false
         /// `use_identity_as_username`: the certificate's CN, or the PSK identity, is the user name. Default false.
         package var usesIdentityAsUserName = false
         /// `use_subject_as_username`: the certificate's whole subject is. Default false.

@@ -17,7 +17,7 @@ extension BrokerServer {
         let total = ConnectionCount()
         var listeners: [Listener] = []
         for (number, wanted) in configuration.listeners.enumerated() {
-            let places = try Places(of: wanted, isLoopbackOnly: configuration.isLoopbackOnly)
+            let places = try Places(of: wanted, isLoopbackOnly: configuration.isLoopback(wanted))
             let sockets = try places.open(noDelay: configuration.setsTCPNoDelay, total: total)
             let awaited = wanted.proxyProtocol.map {
                 AwaitedHeader(version: .init($0), needsTLS: wanted.proxyRequiresTLS)

@@ -34,7 +34,10 @@ package struct SystemError: Error, Equatable, CustomStringConvertible {
     /// Whether a socket can't be tied to a network interface because only root may do that here.
     package var isForbiddenInterface: Bool { code == EPERM && function == "SO_BINDTODEVICE" }
 
-    package var description: String { "\(function): \(unsafe String(cString: strerror(code)))" }
+    /// The system's own words.
+    package var reason: String { unsafe String(cString: strerror(code)) }
+
+    package var description: String { "\(function): \(reason)" }
 }
 
 /// Raises the limit of open files to what the system allows. Returns the limit.

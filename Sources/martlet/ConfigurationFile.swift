@@ -1,6 +1,7 @@
 internal import Configuration
 internal import FoundationEssentials
 internal import Glibc
+internal import Transport
 
 /// Reads a configuration from a file, and from those that it includes; whatever is wrong with it ends the command with
 /// status 3.
@@ -12,22 +13,12 @@ func readConfiguration(_ path: String) throws(ConfigurationError) -> Configurati
 private let configurationBytes = 1 << 20
 
 private func readBytes(_ path: String) throws(ConfigurationError) -> [UInt8] {
-    let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw refusal(path) }
-    defer { close(descriptor) }
-    var bytes: [UInt8] = []
-    var chunk = [UInt8](repeating: 0, count: 1 << 16)
-    while true {
-        let count = unsafe read(descriptor, &chunk, chunk.count)
-        guard count >= 0 else {
-            if errno == EINTR { continue }
-            throw refusal(path)
-        }
-        guard count > 0 else { return bytes }
-        bytes += chunk.prefix(count)
-        guard bytes.count <= configurationBytes else {
-            throw ConfigurationError(file: path, reason: "longer than \(configurationBytes) bytes")
-        }
+    do throws(SystemError) {
+        return try contents(ofFile: path, atMost: configurationBytes)
+    } catch {
+        let isTooLong = error.code == EFBIG
+        throw ConfigurationError(
+            file: path, reason: isTooLong ? "longer than \(configurationBytes) bytes" : error.reason)
     }
 }
 
