@@ -1,3 +1,4 @@
+import Access
 package import MQTT
 
 /// What all shards share: who subscribes to what, what is retained, and where each session lives. A plain value; the
@@ -72,6 +73,12 @@ package struct Directory: Sendable {
         precondition(sessions[session.number].incarnation == session.incarnation, "a session that is gone already")
         precondition(sessions[session.number].subscriptions == 0, "a session that would leave subscriptions behind")
         sessions.remove(session.number)
+    }
+
+    /// What a session's client may do, so that of a shared subscription only those are chosen that may read the message.
+    /// Nil: it may read everything that it subscribes to.
+    mutating func setRights(_ session: SessionReference, _ rights: Rights?) {
+        sessions.setRights(session.number, rights)
     }
 
     // MARK: Messages

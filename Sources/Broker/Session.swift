@@ -57,6 +57,8 @@ struct Session: Sendable {
     var accessGeneration: UInt32 = 0
     /// Each message has to be asked about: some of what its filters match may not be read.
     var asksToRead = false
+    /// Has, or had, shared subscriptions.
+    var isMember = false
     /// When its client went, while it is away.
     var absentSince = Instant(milliseconds: 0)
     /// The log has said that its queue is full.

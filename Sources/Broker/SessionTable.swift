@@ -1,3 +1,4 @@
+import Access
 package import MQTT
 
 /// What the specification calls ClientId (3.1.3.1): UTF-8 that names a session [MQTT-3.1.3-2].
@@ -49,6 +50,8 @@ struct SessionTable: Sendable {
     private var numbers: [ClientIdentifier: SessionNumber] = [:]
     private var free: [[SessionNumber]]
     private(set) var connectedCount = 0
+    /// What sessions with shared subscriptions may do, of those that may not read all that these match.
+    private var rights: [SessionNumber: Rights] = [:]
     /// Sessions of each shard: what placement looks at.
     private(set) var counts: [Int]
     private var latestMark: UInt32 = 0
@@ -89,6 +92,7 @@ struct SessionTable: Sendable {
 
     mutating func remove(_ number: SessionNumber) {
         setConnected(number, false)
+        setRights(number, nil)
         let shard = shard(of: number)
         numbers[rows[Int(number)].client] = nil
         rows[Int(number)] = Row(incarnation: rows[Int(number)].incarnation &+ 1)
@@ -100,6 +104,16 @@ struct SessionTable: Sendable {
         guard rows[Int(number)].isConnected != isConnected else { return }
         rows[Int(number)].isConnected = isConnected
         connectedCount += isConnected ? 1 : -1
+    }
+
+    mutating func setRights(_ number: SessionNumber, _ rights: Rights?) {
+        guard rights != nil || !self.rights.isEmpty else { return }
+        self.rights[number] = rights
+    }
+
+    func mayRead(_ topic: Span<UInt8>, _ number: SessionNumber) -> Bool {
+        guard !rights.isEmpty, let rights = rights[number] else { return true }
+        return rights.mayRead(topic)
     }
 
     func isConnected(_ number: SessionNumber) -> Bool { rows[Int(number)].isConnected }

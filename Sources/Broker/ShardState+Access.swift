@@ -88,6 +88,13 @@ extension ShardState {
         let rights = isStale ? nil : access.rights(of: participant.principal, client: participant.client.bytes)
         sessions[slot].rights = rights ?? .nothing
         sessions[slot].asksToRead = !sessions[slot].rights.isUnrestricted && !readsOnlyWhatItMay(slot)
+        if sessions[slot].isMember { tellGroups(slot) }
+    }
+
+    /// Of a shared subscription only those are chosen that may read the message.
+    func tellGroups(_ slot: Int) {
+        let (reference, rights) = (sessions[slot].reference, sessions[slot].asksToRead ? sessions[slot].rights : nil)
+        directory.withLock { $0.setRights(reference, rights) }
     }
 
     /// Whether everything that the session's filters match may be read.

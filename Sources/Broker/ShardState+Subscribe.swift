@@ -57,15 +57,13 @@ extension ShardState {
     /// Whether a filter is taken; what it matches and may not be read, nobody sends.
     private mutating func maySubscribe(_ slot: Int, _ filter: Span<UInt8>) -> Bool {
         if sessions[slot].accessGeneration != accessGeneration { setRights(slot) }
-        guard !sessions[slot].rights.isUnrestricted else { return true }
         let shared = try? filter.sharedSubscription()  // The filter was validated when it was decoded.
-        switch sessions[slot].rights.coverage(of: filter.extracting((shared?.filter ?? 0)..<filter.count)) {
-        case .all: break
-        case .some: sessions[slot].asksToRead = true
-        case .none:
-            sessions[slot].asksToRead = true
-            return !limits.refusesDeniedSubscriptions
-        }
+        sessions[slot].isMember = sessions[slot].isMember || shared != nil
+        guard !sessions[slot].rights.isUnrestricted else { return true }
+        let coverage = sessions[slot].rights.coverage(of: filter.extracting((shared?.filter ?? 0)..<filter.count))
+        if coverage == .none, limits.refusesDeniedSubscriptions { return false }
+        if coverage != .all { sessions[slot].asksToRead = true }
+        if sessions[slot].isMember { tellGroups(slot) }
         return true
     }
 

@@ -87,7 +87,7 @@ struct SubscriptionTree: Sendable {
         swap(&walk.frontier, &frontier)
         swap(&walk.following, &following)
         for number in walk.groups {
-            let chosen = nextMember(of: groups[number], sessions)
+            guard let chosen = nextMember(of: groups[number], topic, sessions) else { continue }
             groups[number].latest = chosen
             receivers.append(sessions.receiver(entries[chosen].session, at: entries[chosen].maximumQoS))
         }
@@ -171,17 +171,23 @@ struct SubscriptionTree: Sendable {
         }
     }
 
-    /// The member after the one chosen last; connected members come first, as far as a short search finds them.
-    private func nextMember(of group: Group, _ sessions: borrowing SessionTable) -> UInt32 {
+    /// The member after the one chosen last that may read the topic; connected members come first, as far as a short
+    /// search finds them.
+    private func nextMember(
+        of group: Group, _ topic: Span<UInt8>, _ sessions: borrowing SessionTable
+    ) -> UInt32? {
         let after = group.latest == 0 ? 0 : entries[group.latest].next
         let start = after == 0 ? group.members : after
-        var number = start
+        var (number, away) = (start, UInt32?.none)
         for _ in 0..<Limits.groupMembersSearched {
-            if sessions.isConnected(entries[number].session) { return number }
+            if sessions.mayRead(topic, entries[number].session) {
+                if sessions.isConnected(entries[number].session) { return number }
+                if away == nil { away = number }
+            }
             number = entries[number].next == 0 ? group.members : entries[number].next
-            if number == start { return start }
+            if number == start { break }
         }
-        return number
+        return away
     }
 
     // MARK: Changing
