@@ -1,0 +1,18 @@
+extension Accounts {
+    /// Whose rights may be others than with `old`. Nil: anybody's.
+    package func changes(from old: Accounts) -> Set<Identity>? {
+        guard revokedCertificates == old.revokedCertificates else { return nil }
+        var changed = Set<Identity>()
+        Self.compare(devices, old.devices) { deviceId, _ in changed.insert(.device(deviceId)) }
+        Self.compare(people, old.people) { _, person in changed.insert(.person(person.id)) }
+        Self.compare(services, old.services) { name, _ in changed.insert(.service(name)) }
+        return changed
+    }
+
+    private static func compare<Account: Equatable>(
+        _ new: [String: Account], _ old: [String: Account], _ differs: (String, Account) -> Void
+    ) {
+        for (name, account) in new where old[name] != account { differs(name, account) }
+        for (name, account) in old where new[name] == nil { differs(name, account) }
+    }
+}
