@@ -39,7 +39,7 @@ let package = Package(
             name: "Store", dependencies: ["Access", "Cryptography", .product(name: "GRDB", package: "GRDB.swift")],
             swiftSettings: settings),
         .target(
-            name: "Management", dependencies: ["Access", "Certificates", "Cryptography", "Locks", "Store"],
+            name: "Management", dependencies: ["Access", "Certificates", "COpenSSL", "Cryptography", "Locks", "Store"],
             swiftSettings: settings),
         .target(
             name: "Broker",
@@ -81,7 +81,12 @@ let package = Package(
             name: "AccessTests", dependencies: ["Access", "Cryptography", "MQTT", "Seeded"], swiftSettings: testSettings
         ),
         .testTarget(name: "CertificatesTests", dependencies: ["Certificates"], swiftSettings: testSettings),
-        .testTarget(name: "StoreTests", dependencies: ["Access", "Management", "Store"], swiftSettings: testSettings),
+        .testTarget(
+            name: "StoreTests",
+            dependencies: [
+                "Access", "Management", "Seeded", "Server", "Store", .product(name: "GRDB", package: "GRDB.swift"),
+            ],
+            exclude: ["Releases"], swiftSettings: testSettings),
         .testTarget(name: "MQTTTests", dependencies: ["MQTT", "Seeded"], swiftSettings: testSettings),
         // What a broker must do, and random programs to ask it: for two of the suites.
         .target(

@@ -1,0 +1,99 @@
+// The schema of `fleet.db`, step by step. What has shipped is never edited: a change is a new step at the end, and a
+// sample of what the step before it left goes to Tests/StoreTests/Releases.
+
+/// One step. Its version is what `PRAGMA user_version` says afterwards.
+struct Migration: Sendable {
+    let version: Int
+    let name: String
+    let sql: String
+
+    static let all = [
+        Migration(
+            version: 1, name: "people, devices, services",
+            sql: """
+                CREATE TABLE migration (
+                    version INTEGER PRIMARY KEY,
+                    name TEXT NOT NULL,
+                    applied INTEGER NOT NULL,
+                    martlet TEXT NOT NULL
+                ) STRICT;
+
+                CREATE TABLE user (
+                    id TEXT PRIMARY KEY NOT NULL,
+                    tenant INTEGER NOT NULL DEFAULT 1,
+                    email TEXT NOT NULL UNIQUE,
+                    name TEXT NOT NULL,
+                    password_hash TEXT NOT NULL,
+                    role TEXT NOT NULL CHECK (role IN ('user', 'admin')),
+                    blocked INTEGER NOT NULL DEFAULT 0 CHECK (blocked IN (0, 1)),
+                    must_change_password INTEGER NOT NULL DEFAULT 0 CHECK (must_change_password IN (0, 1)),
+                    created INTEGER NOT NULL
+                ) STRICT;
+
+                CREATE TABLE device (
+                    id TEXT PRIMARY KEY NOT NULL,
+                    tenant INTEGER NOT NULL DEFAULT 1,
+                    device_id TEXT NOT NULL UNIQUE,
+                    name TEXT NOT NULL,
+                    model TEXT,
+                    mac TEXT,
+                    registered INTEGER NOT NULL,
+                    blocked INTEGER NOT NULL DEFAULT 0 CHECK (blocked IN (0, 1))
+                ) STRICT;
+
+                CREATE TABLE membership (
+                    tenant INTEGER NOT NULL DEFAULT 1,
+                    user TEXT NOT NULL REFERENCES user (id) ON DELETE CASCADE,
+                    device TEXT NOT NULL REFERENCES device (id) ON DELETE CASCADE,
+                    role TEXT NOT NULL CHECK (role IN ('owner')),
+                    PRIMARY KEY (user, device)
+                ) STRICT, WITHOUT ROWID;
+                CREATE INDEX membership_device ON membership (device);
+
+                CREATE TABLE service (
+                    name TEXT PRIMARY KEY NOT NULL,
+                    tenant INTEGER NOT NULL DEFAULT 1,
+                    policy TEXT NOT NULL,
+                    blocked INTEGER NOT NULL DEFAULT 0 CHECK (blocked IN (0, 1)),
+                    created INTEGER NOT NULL
+                ) STRICT;
+
+                -- The subject is a device's id or a service's name.
+                CREATE TABLE credential (
+                    tenant INTEGER NOT NULL DEFAULT 1,
+                    kind TEXT NOT NULL CHECK (kind IN ('device', 'service')),
+                    subject TEXT NOT NULL,
+                    digest BLOB NOT NULL CHECK (length(digest) = 48),
+                    created INTEGER NOT NULL,
+                    PRIMARY KEY (kind, subject)
+                ) STRICT, WITHOUT ROWID;
+
+                -- By deviceId and without a reference: a certificate that was revoked stays so when its device is gone.
+                CREATE TABLE certificate (
+                    serial TEXT PRIMARY KEY NOT NULL,
+                    tenant INTEGER NOT NULL DEFAULT 1,
+                    device TEXT,
+                    subject TEXT NOT NULL,
+                    not_before INTEGER NOT NULL,
+                    not_after INTEGER NOT NULL,
+                    fingerprint BLOB NOT NULL,
+                    issued INTEGER NOT NULL,
+                    revoked INTEGER,
+                    reason TEXT
+                ) STRICT;
+                CREATE INDEX certificate_device ON certificate (device);
+
+                CREATE TABLE activity (
+                    id INTEGER PRIMARY KEY,
+                    tenant INTEGER NOT NULL DEFAULT 1,
+                    time INTEGER NOT NULL,
+                    actor TEXT NOT NULL,
+                    address TEXT,
+                    device TEXT,
+                    kind TEXT NOT NULL,
+                    detail TEXT NOT NULL
+                ) STRICT;
+                CREATE INDEX activity_device ON activity (device, id);
+                """)
+    ]
+}

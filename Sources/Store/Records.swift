@@ -1,0 +1,148 @@
+package import Access
+
+// Rows as values. Times are milliseconds since 1970, UTC.
+
+/// A person.
+package struct UserRecord: Sendable, Equatable {
+    /// UUIDv7.
+    package var id: String
+    /// In lower case.
+    package var email: String
+    package var name: String
+    package var passwordHash: String
+    package var role: Accounts.Role
+    package var isBlocked = false
+    package var mustChangePassword = false
+    package var created: Int64
+
+    package init(id: String, email: String, name: String, passwordHash: String, role: Accounts.Role, created: Int64) {
+        self.id = id
+        self.email = email
+        self.name = name
+        self.passwordHash = passwordHash
+        self.role = role
+        self.created = created
+    }
+}
+
+package struct DeviceRecord: Sendable, Equatable {
+    /// UUIDv7.
+    package var id: String
+    /// Canonical.
+    package var deviceId: String
+    package var name: String
+    package var model: String?
+    /// `AA:BB:CC:DD:EE:FF`.
+    package var macAddress: String?
+    package var registered: Int64
+    package var isBlocked = false
+    /// E-mail of whom it belongs to. Where there are several, the first by e-mail.
+    package var owner: String?
+
+    package init(id: String, deviceId: String, name: String, registered: Int64) {
+        self.id = id
+        self.deviceId = deviceId
+        self.name = name
+        self.registered = registered
+    }
+}
+
+package struct ServiceRecord: Sendable, Equatable {
+    package var name: String
+    package var policy: String
+    package var isBlocked = false
+    package var created: Int64
+
+    package init(name: String, policy: String, created: Int64) {
+        self.name = name
+        self.policy = policy
+        self.created = created
+    }
+}
+
+package struct CertificateRecord: Sendable, Equatable {
+    /// Upper-case hexadecimal, without leading zeros.
+    package var serial: String
+    /// Nil where it is not a device's.
+    package var deviceId: String?
+    package var subject: String
+    package var notBefore: Int64
+    package var notAfter: Int64
+    /// SHA-256.
+    package var fingerprint: [UInt8]
+    package var issued: Int64
+    package var revoked: Int64?
+    package var reason: String?
+
+    package init(
+        serial: String, deviceId: String?, subject: String, notBefore: Int64, notAfter: Int64, fingerprint: [UInt8],
+        issued: Int64
+    ) {
+        self.serial = serial
+        self.deviceId = deviceId
+        self.subject = subject
+        self.notBefore = notBefore
+        self.notAfter = notAfter
+        self.fingerprint = fingerprint
+        self.issued = issued
+    }
+}
+
+/// An entry of the activity log.
+package struct Activity: Sendable, Equatable {
+    /// What happened; the raw value is the name in the API.
+    package enum Kind: String, Sendable, CaseIterable {
+        case userRegistered = "USER_REGISTERED"
+        case userBlocked = "USER_BLOCKED"
+        case userUnblocked = "USER_UNBLOCKED"
+        case userDeleted = "USER_DELETED"
+        case roleChanged = "ROLE_CHANGED"
+        case passwordChanged = "PASSWORD_CHANGED"
+        case deviceRegistered = "DEVICE_REGISTERED"
+        case deviceDeleted = "DEVICE_DELETED"
+        case deviceBlocked = "DEVICE_BLOCKED"
+        case deviceUnblocked = "DEVICE_UNBLOCKED"
+        case credentialsRotated = "CREDENTIALS_ROTATED"
+        case serviceAdded = "SERVICE_ADDED"
+        case serviceBlocked = "SERVICE_BLOCKED"
+        case serviceUnblocked = "SERVICE_UNBLOCKED"
+        case serviceRemoved = "SERVICE_REMOVED"
+        case certificateIssued = "CERTIFICATE_ISSUED"
+        case certificateRevoked = "CERTIFICATE_REVOKED"
+    }
+
+    /// Ascending; 0 before it is stored.
+    package var id: Int64 = 0
+    package var time: Int64
+    /// Who did it: a user's e-mail, or `local:NAME` for somebody at the machine itself.
+    package var actor: String
+    /// Where from, if over the network.
+    package var address: String?
+    /// A canonical deviceId.
+    package var device: String?
+    package var kind: Kind
+    /// A JSON object.
+    package var detail: String
+
+    package init(
+        time: Int64, actor: String, address: String? = nil, device: String? = nil, kind: Kind, detail: String = "{}"
+    ) {
+        self.time = time
+        self.actor = actor
+        self.address = address
+        self.device = device
+        self.kind = kind
+        self.detail = detail
+    }
+}
+
+/// A part of a list, and how many there are in all.
+package struct Page<Element: Sendable>: Sendable {
+    package var elements: [Element]
+    package var total: Int
+
+    package init(elements: [Element], total: Int) {
+        self.elements = elements
+        self.total = total
+    }
+}
