@@ -1,3 +1,202 @@
-import Access
-import Certificates
-import Store
+package import Access
+internal import Certificates
+internal import FoundationEssentials
+package import Store
+
+/// Who asks. Everybody who comes here may do everything; who may come is decided where they come in.
+package struct Requester: Sendable {
+    /// For the activity log: an e-mail, or `local:NAME` for somebody at the machine itself.
+    package var actor: String
+    /// Where from, if over the network.
+    package var address: String?
+    /// The e-mail of the person it is, who then can't shut themselves out.
+    package var person: String?
+    /// Whether they may be answered a secret.
+    package var receivesSecrets: Bool
+
+    package init(actor: String, address: String? = nil, person: String? = nil, receivesSecrets: Bool) {
+        self.actor = actor
+        self.address = address
+        self.person = person
+        self.receivesSecrets = receivesSecrets
+    }
+
+    /// Somebody at the machine, by the name of their account there.
+    package static func local(_ name: String) -> Requester {
+        Requester(actor: "local:\(name)", receivesSecrets: true)
+    }
+
+    /// The same, by the number of the account.
+    package static func local(user: UInt32) -> Requester { .local(userName(user)) }
+}
+
+/// What can be asked about the fleet and changed in it: one implementation for whoever asks. It owns the store; nobody
+/// else writes to it. An actor on a queue of its own, since it waits for the disk, and computes passwords.
+package actor Management {
+    /// Commands of one request.
+    package static let commandsAtOnce = 32
+    /// E-mail and password of the first administrator, a line each, until the password is changed.
+    package static let firstAdminFile = "first-admin"
+    static let firstAdminEmail = "admin@localhost"
+
+    private let executor = QueueExecutor("management")
+    package nonisolated var unownedExecutor: UnownedSerialExecutor { unsafe executor.asUnownedSerialExecutor() }
+
+    let store: FleetStore
+    let directory: DataDirectory
+    let milliseconds: @Sendable () -> Int64
+    private let onChange: @Sendable (Accounts) -> Void
+    private let reloadCertificates: (@Sendable () async throws -> Void)?
+    /// What the store holds.
+    package internal(set) var accounts: Accounts
+
+    /// `onChange` gets the whole new value after each change, in order, before the change is answered. `milliseconds`:
+    /// since 1970. Reads the store, on the caller's thread.
+    package init(
+        _ store: FleetStore, in directory: DataDirectory,
+        milliseconds: @escaping @Sendable () -> Int64 = currentMilliseconds,
+        reloadCertificates: (@Sendable () async throws -> Void)? = nil,
+        onChange: @escaping @Sendable (Accounts) -> Void = { _ in }
+    ) throws {
+        self.store = store
+        self.directory = directory
+        self.milliseconds = milliseconds
+        self.reloadCertificates = reloadCertificates
+        self.onChange = onChange
+        accounts = try store.accounts()
+    }
+
+    /// Ends the store; whatever is asked afterwards fails.
+    package func close() throws { try store.close() }
+
+    // MARK: - The envelope
+
+    /// Answers `{"commands":[{"command":NAME,"correlationData":TEXT,...}]}` with
+    /// `{"responses":[{"command","correlationData","data"|"error":{"code","message"}}]}`, one after the other; one that
+    /// fails does not stop the next.
+    package func respond(to request: [UInt8], from requester: Requester) async -> [UInt8] {
+        guard let value = JSONValue(parsing: request) else {
+            return Self.refusal(ManagementProblem(.invalidRequest, "the request is not JSON"))
+        }
+        guard let commands = value["commands"]?.array, !commands.isEmpty else {
+            let problem = ManagementProblem(.invalidRequest, "a request is an object with a list of 'commands'")
+            return Self.refusal(problem)
+        }
+        guard commands.count <= Self.commandsAtOnce else {
+            let problem = ManagementProblem(
+                .invalidRequest, "a request has at most \(Self.commandsAtOnce) commands")
+            return Self.refusal(problem)
+        }
+        var responses: [JSONValue] = []
+        for command in commands { responses.append(await respond(to: command, from: requester)) }
+        return Self.envelope(responses)
+    }
+
+    private func respond(to command: JSONValue, from requester: Requester) async -> JSONValue {
+        guard case .object(var members) = command, let name = members.removeValue(forKey: "command")?.string else {
+            return Self.failure(ManagementProblem(.invalidRequest, "a command is an object with a 'command'"))
+        }
+        let correlation = members.removeValue(forKey: "correlationData")
+        var response: [String: JSONValue] = ["command": .string(String(name.prefix(64)))]
+        do throws(ManagementProblem) {
+            if let correlation {
+                guard correlation.string != nil else {
+                    throw ManagementProblem(.invalidRequest, "'correlationData' is a string")
+                }
+                response["correlationData"] = correlation
+            }
+            let data = try await perform(try ManagementCommand(name, members), for: requester)
+            if let data { response["data"] = data }
+        } catch {
+            response["error"] = Self.description(of: error)
+        }
+        return .object(response)
+    }
+
+    /// What the store now holds, and others shall know.
+    func adopt(_ change: (inout Accounts) -> Void) {
+        change(&accounts)
+        onChange(accounts)
+    }
+
+    func activity(
+        _ kind: Activity.Kind, by requester: Requester, device: String? = nil, _ detail: [String: JSONValue] = [:]
+    ) -> Activity {
+        Activity(
+            time: milliseconds(), actor: requester.actor, address: requester.address, device: device, kind: kind,
+            detail: JSONValue.object(detail).text)
+    }
+
+    private static func envelope(_ responses: [JSONValue]) -> [UInt8] {
+        Array(JSONValue.object(["responses": .array(responses)]).text.utf8)
+    }
+
+    /// What answers a request that was not looked at.
+    package static func refusal(_ problem: ManagementProblem) -> [UInt8] { envelope([failure(problem)]) }
+
+    private static func failure(_ problem: ManagementProblem) -> JSONValue {
+        .object(["error": description(of: problem)])
+    }
+
+    private static func description(of problem: ManagementProblem) -> JSONValue {
+        .object(["code": .string(problem.code.rawValue), "message": .string(problem.message)])
+    }
+
+    // MARK: - Commands
+
+    /// Nil where there is nothing to answer but that it is done.
+    package func perform(
+        _ command: ManagementCommand, for requester: Requester
+    ) async throws(ManagementProblem) -> JSONValue? {
+        guard requester.receivesSecrets || !command.handlesSecrets else {
+            throw ManagementProblem(.forbidden, "a command with a secret in it or in its answer is not taken this way")
+        }
+        if case .reloadCertificates = command { return try await reload() }
+        do {
+            return try performAtOnce(command, for: requester)
+        } catch let problem as ManagementProblem {
+            throw problem
+        } catch {
+            throw ManagementProblem(.storageFailed, "nothing was changed: \(error)")
+        }
+    }
+
+    private func performAtOnce(_ command: ManagementCommand, for requester: Requester) throws -> JSONValue? {
+        switch command {
+        case .registerUser(let email, let name, let password, let role):
+            try registerUser(email, name: name, password: password, role: role, requester)
+        case .listUsers(let page): try listUsers(page)
+        case .blockUser(let email, let isBlocked): try blockUser(email, isBlocked, requester)
+        case .setUserPassword(let email, let password): try setUserPassword(email, password, requester)
+        case .setUserRole(let email, let role): try setUserRole(email, role, requester)
+        case .deleteUser(let email): try deleteUser(email, requester)
+        case .registerDevice(let id, let name, let model, let macAddress, let owner):
+            try registerDevice(id, name: name, model: model, macAddress: macAddress, owner: owner, requester)
+        case .listDevices(let page): try listDevices(page)
+        case .blockDevice(let id, let isBlocked): try blockDevice(id, isBlocked, requester)
+        case .rotateDeviceCredentials(let id): try rotateDeviceCredentials(id, requester)
+        case .deleteDevice(let id): try deleteDevice(id, requester)
+        case .addService(let name, let policy): try addService(name, policy, requester)
+        case .listServices(let page): try listServices(page)
+        case .blockService(let name, let isBlocked): try blockService(name, isBlocked, requester)
+        case .rotateServiceCredentials(let name): try rotateServiceCredentials(name, requester)
+        case .removeService(let name): try removeService(name, requester)
+        case .listCertificates(let page): try listCertificates(page)
+        case .listActivity(let page, let device): try listActivity(page, device)
+        case .reloadCertificates: preconditionFailure("reload() is asked for it")
+        }
+    }
+
+    private func reload() async throws(ManagementProblem) -> JSONValue? {
+        guard let reloadCertificates else { return nil }
+        do {
+            try await reloadCertificates()
+            return nil
+        } catch {
+            throw ManagementProblem(.failed, "\(error)")
+        }
+    }
+}
+
+/// Milliseconds since 1970. The corresponding C function is `clock_gettime`.
+package func currentMilliseconds() -> Int64 { Int64((Date().timeIntervalSince1970 * 1000).rounded(.down)) }

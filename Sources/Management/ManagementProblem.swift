@@ -1,0 +1,38 @@
+/// Why a request is refused: a code that programs may count on, and a sentence for a person.
+package struct ManagementProblem: Error, Equatable, Sendable, CustomStringConvertible {
+    package enum Code: String, Sendable, CaseIterable {
+        /// It can't be read, or lacks something.
+        case invalidRequest = "invalid_request"
+        case unknownCommand = "unknown_command"
+        /// Not by this way, or not by this person.
+        case forbidden
+        case notFound = "not_found"
+        case alreadyExists = "already_exists"
+        case invalidDeviceId = "invalid_device_id"
+        case invalidEmail = "invalid_email"
+        case invalidPassword = "invalid_password"
+        case invalidName = "invalid_name"
+        case invalidModel = "invalid_model"
+        case invalidMACAddress = "invalid_mac_address"
+        case invalidRole = "invalid_role"
+        case invalidPolicy = "invalid_policy"
+        /// The last administrator who can sign in.
+        case lastAdmin = "last_admin"
+        case ownAccount = "own_account"
+        /// Nothing was changed: the disk is full, for instance.
+        case storageFailed = "storage_failed"
+        /// As many ask at once as may.
+        case busy
+        case failed
+    }
+
+    package let code: Code
+    package let message: String
+
+    package init(_ code: Code, _ message: String) {
+        self.code = code
+        self.message = message
+    }
+
+    package var description: String { message }
+}

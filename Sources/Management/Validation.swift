@@ -1,0 +1,117 @@
+// What may be stored, as values that can't be wrong.
+
+/// A device's canonical name: `[A-Z0-9_-]{1,64}`, not beginning with `ESP32_`, which stands before it in user names.
+package struct DeviceId: Hashable, Sendable {
+    package let text: String
+
+    /// In any case.
+    package init(_ text: String) throws(ManagementProblem) {
+        let upper = String(decoding: text.utf8.map { $0.isLowerCase ? $0 - 32 : $0 }, as: UTF8.self)
+        guard (1...64).contains(upper.utf8.count),
+            upper.utf8.allSatisfy({ $0.isUpperCase || $0.isDigit || "_-".utf8.contains($0) })
+        else {
+            throw ManagementProblem(
+                .invalidDeviceId, "a deviceId has 1 to 64 letters, digits, '_' or '-', such as 0C5D32DD2568")
+        }
+        guard !upper.hasPrefix("ESP32_") else {
+            throw ManagementProblem(
+                .invalidDeviceId, "a deviceId does not begin with ESP32_: that stands before it in a user name")
+        }
+        self.text = upper
+    }
+}
+
+/// An e-mail address, in lower case. Narrower than RFC 5322: nothing that has to be quoted, and none of `/`, `#` and `$`,
+/// which mean something in topics.
+package struct Email: Hashable, Sendable {
+    package let text: String
+
+    /// In any case.
+    package init(_ text: String) throws(ManagementProblem) {
+        let lower = String(decoding: text.utf8.map { $0.isUpperCase ? $0 + 32 : $0 }, as: UTF8.self)
+        let parts = lower.split(separator: "@", omittingEmptySubsequences: false)
+        guard lower.utf8.count <= 254, parts.count == 2, (1...64).contains(parts[0].utf8.count),
+            parts[0].utf8.allSatisfy({ $0.isLowerCase || $0.isDigit || ".!%&'*+=?^_{|}~-".utf8.contains($0) }),
+            parts[1].split(separator: ".", omittingEmptySubsequences: false).allSatisfy(Self.isLabel)
+        else { throw ManagementProblem(.invalidEmail, "this is not an e-mail address, such as ann@example.org") }
+        self.text = lower
+    }
+
+    private static func isLabel(_ label: Substring) -> Bool {
+        (1...63).contains(label.utf8.count) && label.first != "-" && label.last != "-"
+            && label.utf8.allSatisfy { $0.isLowerCase || $0.isDigit || $0 == UInt8(ascii: "-") }
+    }
+}
+
+/// A service's name: `[a-z0-9._-]{1,64}`, not beginning with `esp32_`, which is how devices may sign in.
+package struct ServiceName: Hashable, Sendable {
+    package let text: String
+
+    package init(_ text: String) throws(ManagementProblem) {
+        guard (1...64).contains(text.utf8.count),
+            text.utf8.allSatisfy({ $0.isLowerCase || $0.isDigit || "._-".utf8.contains($0) })
+        else {
+            throw ManagementProblem(
+                .invalidName, "a service's name has 1 to 64 small letters, digits, '.', '_' or '-'")
+        }
+        guard !text.hasPrefix("esp32_") else {
+            throw ManagementProblem(.invalidName, "a service's name does not begin with esp32_: devices sign in so")
+        }
+        self.text = text
+    }
+}
+
+/// Fields that need no type of their own.
+enum Fields {
+    static let nameBytes = 128
+    static let passwordBytes = 6...128
+
+    static func name(_ text: String) throws(ManagementProblem) -> String {
+        let isPlain = text.unicodeScalars.allSatisfy { $0.properties.generalCategory != .control }
+        guard text.utf8.count <= nameBytes, isPlain else {
+            throw ManagementProblem(.invalidName, "a name has at most \(nameBytes) bytes and no control characters")
+        }
+        return text
+    }
+
+    static func password(_ text: String) throws(ManagementProblem) -> String {
+        guard passwordBytes.contains(text.utf8.count) else {
+            throw ManagementProblem(
+                .invalidPassword,
+                "a password has \(passwordBytes.lowerBound) to \(passwordBytes.upperBound) bytes")
+        }
+        return text
+    }
+
+    static func model(_ text: String) throws(ManagementProblem) -> String {
+        guard (1...32).contains(text.utf8.count), !text.hasPrefix("."),
+            text.utf8.allSatisfy({ $0.isLowerCase || $0.isUpperCase || $0.isDigit || "._+-".utf8.contains($0) })
+        else {
+            throw ManagementProblem(
+                .invalidModel, "a model has 1 to 32 letters, digits, '.', '_', '+' or '-', and no '.' in front")
+        }
+        return text
+    }
+
+    /// `AA:BB:CC:DD:EE:FF`, from digits with or without `:` or `-` between the bytes.
+    static func macAddress(_ text: String) throws(ManagementProblem) -> String {
+        let digits = text.uppercased().filter { $0 != ":" && $0 != "-" }
+        guard digits.utf8.count == 12, text.utf8.count <= 17,
+            digits.utf8.allSatisfy({ $0.isDigit || (UInt8(ascii: "A")...UInt8(ascii: "F")).contains($0) })
+        else {
+            throw ManagementProblem(.invalidMACAddress, "a MAC address looks like 0C:5D:32:DD:25:68")
+        }
+        var result = ""
+        for (index, digit) in digits.enumerated() {
+            if index > 0, index % 2 == 0 { result += ":" }
+            result.append(digit)
+        }
+        return result
+    }
+}
+
+extension UInt8 {
+    fileprivate var isUpperCase: Bool { (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains(self) }
+    fileprivate var isLowerCase: Bool { (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(self) }
+    fileprivate var isDigit: Bool { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(self) }
+}
