@@ -62,3 +62,9 @@ size_t resident_bytes(void) {
     if (sscanf(text, "%lu %lu %lu", &size, &resident, &shared) != 3 || resident < shared) return 0;
     return (resident - shared) * (size_t)sysconf(_SC_PAGESIZE);
 }
+
+int64_t peer_user(int socket) {
+    struct ucred peer;
+    socklen_t length = sizeof peer;
+    return getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 ? (int64_t)peer.uid : -1;
+}

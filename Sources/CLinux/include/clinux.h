@@ -40,3 +40,8 @@ size_t malloc_used_bytes(void);
 /// Bytes of memory that this process has from the system, without what lies in files: `/proc/self/statm`. 0 when that
 /// can't be read.
 size_t resident_bytes(void);
+
+// Control socket.
+
+/// The user who is at the other end of a unix socket (SO_PEERCRED), as it was when it connected; -1 where that can't be told.
+int64_t peer_user(int socket);
