@@ -28,7 +28,7 @@ extension Configuration.Key {
         case .allowZeroLengthClientID, .autoIDPrefix, .listenerAutoIDPrefix: .honoured
         case .persistentClientExpiration, .maxKeepAlive, .maxQoS, .retainAvailable: .honoured
         case .upgradeOutgoingQoS, .allowDuplicateMessages, .connectTimeout: .honoured
-        case .sysInterval, .memoryLimit, .publishRate, .publishBandwidth: .honoured
+        case .sysInterval, .memoryLimit, .publishRate, .publishBandwidth, .dataDir: .honoured
 
         case .protocol, .webSocketsOrigin: .notBuilt
         case .passwordFile, .aclFile, .checkRetainSource: .notBuilt
@@ -41,7 +41,7 @@ extension Configuration.Key {
         case .activityRetention, .healthRetention: .notBuilt
 
         case .persistence, .persistenceLocation, .persistenceFile, .autosaveInterval, .autosaveOnChanges: .keptInMemory
-        case .dataDir, .durability, .durabilityTopic: .keptInMemory
+        case .durability, .durabilityTopic: .keptInMemory
 
         case .retainedPersistence: .accepted("it is an old name; what counts is 'persistence'")
         case .retainExpiryInterval: .accepted("only MQTT 5 messages expire")

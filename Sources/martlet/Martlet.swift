@@ -29,7 +29,10 @@ struct Martlet: AsyncParsableCommand {
         commandName: "martlet",
         abstract: "An MQTT 3.1.1 broker.",
         version: "martlet \(martletVersion)",
-        subcommands: [Serve.self, CheckConfig.self, ConformanceCommand.self],
+        subcommands: [
+            Serve.self, CheckConfig.self, UserCommand.self, DeviceCommand.self, ServiceCommand.self,
+            ConformanceCommand.self,
+        ],
         defaultSubcommand: Serve.self
     )
 

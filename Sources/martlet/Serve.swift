@@ -4,6 +4,7 @@ internal import Glibc
 internal import Logging
 internal import Logs
 internal import Server
+internal import Store
 
 /// `martlet serve [-c FILE] [-p PORT] [-v] [-d]`
 struct Serve: AsyncParsableCommand {
@@ -72,10 +73,18 @@ struct Serve: AsyncParsableCommand {
         let server = try BrokerServer(configuration: configuration, logs: Loggers { Logger(label: $0) })
         let pidFile = try configuration.pidFile.map { path throws(Failure) in try PidFile(path) }
         defer { pidFile?.remove() }
+        if let path = configuration.dataDirectory {
+            let owner = user.map { DataDirectory.Owner(user: $0.user, group: $0.group) }
+            do { try DataDirectory.make(path, for: owner) } catch { throw Failure(.failed, "data_dir: \(error)") }
+        }
         if let user {
             server.giveSockets(to: user.user, user.group)
             try user.become()
         }
+        let data = try configuration.dataDirectory.map { path throws(Failure) in try OpenData(path) { _ in } }
+        defer { data?.stop() }
+        for warning in data?.directory.warnings ?? [] { logger.warning("\(warning)") }
+        if data != nil { logger.warning("data_dir keeps accounts; sessions and messages are kept in memory only") }
         signals.whenAskedToStop(server.stop) {
             logger.warning("the stop takes too long and is cut short")
             pidFile?.remove()
@@ -118,6 +127,8 @@ struct Serve: AsyncParsableCommand {
             topics.connect(to: nil)
             manager.tellStopping()
         }
+        data?.stop()
+        try await data?.close()
     }
 
     static func tell(of warnings: [ConfigurationWarning], _ logger: Logger) {

@@ -253,12 +253,13 @@ private func problem(_ bytes: [UInt8]) -> String? {
 
     @Test func `may ask for what comes later, or set what is so anyway`() throws {
         let configuration = try Configuration.defaults().applying(environment: [
-            "MARTLET_DATA_DIR": "/srv/martlet", "MARTLET_SYS_INTERVAL": "10", "MARTLET_RETRY_INTERVAL": "20",
+            "MARTLET_DATA_DIR": "/srv/martlet", "MARTLET_PERSISTENCE": "true", "MARTLET_SYS_INTERVAL": "10",
+            "MARTLET_RETRY_INTERVAL": "20",
         ])
         #expect(configuration.dataDirectory == "/srv/martlet")
         #expect(
             configuration.warnings.map(\.description) == [
-                "MARTLET_DATA_DIR: warning: 'data_dir': sessions and messages are kept in memory only; "
+                "MARTLET_PERSISTENCE: warning: 'persistence': sessions and messages are kept in memory only; "
                     + "the disk is not built yet",
                 "MARTLET_RETRY_INTERVAL: warning: 'retry_interval' has no effect: messages are sent again when their "
                     + "client comes back, and only then",
