@@ -18,6 +18,8 @@ package struct Counters: Sendable, Equatable {
     package var subscriptionsDenied: UInt64 = 0
     /// CONNECT packets refused for who sent them, or what they showed.
     package var signInsRefused: UInt64 = 0
+    /// Of those, for want of room in the queue of passwords that are being checked.
+    package var signInsCrowdedOut: UInt64 = 0
     /// Connections that listeners have taken.
     package var connectionsOpened: UInt64 = 0
     /// CONNECT packets.
@@ -71,7 +73,7 @@ package struct Counters: Sendable, Equatable {
         [
             \.packetsReceived, \.packetsSent, \.bytesReceived, \.bytesSent, \.publishesReceived, \.publishesSent,
             \.publishBytesReceived, \.publishBytesSent, \.publishesDropped, \.publishesDenied, \.publishesWithheld,
-            \.subscriptionsDenied, \.signInsRefused, \.connectionsOpened,
+            \.subscriptionsDenied, \.signInsRefused, \.signInsCrowdedOut, \.connectionsOpened,
             \.connectsReceived, \.clientsExpired, \.publishersHeld, \.publishersThrottled, \.connectionsRefused,
             \.sessionsRefused, \.keepAlivesRefused, \.takeoverFights, \.takeoversDelayed, \.takeoversRefused,
             \.memoryConnectionsRefused,

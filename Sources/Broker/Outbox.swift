@@ -44,6 +44,8 @@ package enum BrokerEvent: Equatable, Sendable {
     case takeoverFight(ConnectionNumber, against: ConnectionNumber, client: ClientIdentifier)
     /// There is calm again.
     case takeoverFightOver(client: ClientIdentifier, takeovers: Int)
+    /// Somebody guesses: from now on sign-ins wait, or are refused without a look at the password.
+    case signInsThrottled(SignInThrottle.Beginning, name: [UInt8], SignInThrottle.Source)
 }
 
 /// What should happen, as a test or a person reads it. `Outbox` keeps it in 12 bytes.
@@ -89,7 +91,7 @@ package struct EffectRecord: Sendable {
         case close
         /// `index` is the shard.
         case move
-        /// `index` names the check of a password; its result goes to `ShardState.finishVerification`.
+        /// `index` names the check of a password; its result goes to `ShardState.finish`.
         case verify
     }
 

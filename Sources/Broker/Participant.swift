@@ -14,15 +14,15 @@ package final class Participant: Sendable {
 
 /// What a connection shows beside its packets.
 package final class ConnectionProof: Sendable {
-    /// Of the other end, as something to count failed sign-ins by.
-    package let address: SignIn.Address
+    /// The other end, as failed sign-ins are counted.
+    package let source: SignInThrottle.Source
     package let certificate: ClientCertificate?
     package let keyIdentity: [UInt8]?
 
     package init(
-        address: SignIn.Address, certificate: ClientCertificate? = nil, keyIdentity: [UInt8]? = nil
+        source: SignInThrottle.Source, certificate: ClientCertificate? = nil, keyIdentity: [UInt8]? = nil
     ) {
-        self.address = address
+        self.source = source
         self.certificate = certificate
         self.keyIdentity = keyIdentity
     }

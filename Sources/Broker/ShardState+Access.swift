@@ -6,7 +6,7 @@ package import MQTT
 extension ShardState {
     // MARK: Signing in
 
-    /// Who it is that connects. Nil when it has been refused, or its password is being checked: then its CONNECT has not
+    /// Who it is that connects. Nil when it has been refused, or its password is being tried: then its CONNECT has not
     /// been handled, and comes again.
     mutating func participant(
         _ connect: Connect, as client: ClientIdentifier, _ number: ConnectionNumber, _ now: Instant,
@@ -15,7 +15,7 @@ extension ShardState {
         if let known = connections[Int(number)].participant { return known }
         let admission: Admission
         switch connections[Int(number)].verification {
-        case .none: admission = access.admission(of: signIn(connect, number))
+        case .none: admission = self.admission(of: signIn(connect, number), number, now, &outbox)
         case .over(.passed(let principal)): admission = .accepted(principal)
         case .over(.failed(let code)): admission = .refused(code)
         case .underWay:
@@ -42,7 +42,6 @@ extension ShardState {
 
     func signIn(_ connect: Connect, _ number: ConnectionNumber) -> SignIn {
         var signIn = SignIn(listener: Int(connections[Int(number)].listener))
-        if let address = connections[Int(number)].proof?.address { signIn.address = address }
         signIn.userName = connect.userName
         signIn.password = connect.password
         signIn.certificate = connections[Int(number)].proof?.certificate
@@ -50,12 +49,72 @@ extension ShardState {
         return signIn
     }
 
-    /// The password of a connection has been checked: who it proved to be, or why not. The caller asks `takeWoken` for
-    /// whom to read again.
-    package mutating func finishVerification(
-        _ number: ConnectionNumber, _ result: Verification.Result, now: Instant
+    /// Whether a client may connect, unless it, or somebody at its address, has guessed too often.
+    private mutating func admission(
+        of signIn: SignIn, _ number: ConnectionNumber, _ now: Instant, _ outbox: inout Outbox
+    ) -> Admission {
+        guard let name = access.guessedName(of: signIn) else { return access.admission(of: signIn) }
+        let source = source(of: number)
+        guard throttle.withLock({ $0.permits(name, from: source, at: now.milliseconds) }) else {
+            return .refused(access.refusal(at: signIn.listener))
+        }
+        let admission = access.admission(of: signIn)
+        switch admission {
+        case .accepted: note(.succeeded, of: name, from: source, now, &outbox)
+        case .refused: note(.failed, of: name, from: source, now, &outbox)
+        case .unproven: break
+        }
+        return admission
+    }
+
+    package func source(of number: ConnectionNumber) -> SignInThrottle.Source {
+        connections[Int(number)].proof?.source ?? .local
+    }
+
+    private enum Trial { case succeeded, failed, abandoned }
+
+    /// A password has been tried.
+    private func note(
+        _ trial: Trial, of name: [UInt8], from source: SignInThrottle.Source, _ now: Instant, _ outbox: inout Outbox
     ) {
-        guard connections[Int(number)].verification.isUnderWay else { return }
+        let beginning: SignInThrottle.Beginning? = throttle.withLock { throttle in
+            switch trial {
+            case .succeeded: throttle.succeeded(name, from: source, at: now.milliseconds)
+            case .abandoned: throttle.abandoned(name, from: source, at: now.milliseconds)
+            case .failed: return throttle.failed(name, from: source, at: now.milliseconds)
+            }
+            return nil
+        }
+        if let beginning { outbox.note(.signInsThrottled(beginning, name: name, source)) }
+    }
+
+    /// The check of a password has come to its end: `proven` is nil when it was wrong. `number`: the connection that it is
+    /// for, if it is still there; then the caller asks `takeWoken` for whom to read again.
+    package mutating func finish(
+        _ check: PasswordCheck, from source: SignInThrottle.Source, for number: ConnectionNumber?, proven: Principal?,
+        now: Instant, into outbox: inout Outbox
+    ) {
+        let name = check.principal.userName ?? []
+        note(proven == nil ? .failed : .succeeded, of: name, from: source, now, &outbox)
+        switch access.admission(after: check, proven: proven) {
+        case .accepted(let principal): answer(number, .passed(principal), now)
+        case .refused(let code): answer(number, .failed(code), now)
+        case .unproven: preconditionFailure("a check leaves nothing open")
+        }
+    }
+
+    /// There is no room for another check; otherwise like `finish`.
+    package mutating func abandon(
+        _ check: PasswordCheck, from source: SignInThrottle.Source, for number: ConnectionNumber?, now: Instant,
+        into outbox: inout Outbox
+    ) {
+        note(.abandoned, of: check.principal.userName ?? [], from: source, now, &outbox)
+        counters.signInsCrowdedOut += 1
+        answer(number, .failed(.serverUnavailable), now)
+    }
+
+    private mutating func answer(_ number: ConnectionNumber?, _ result: Verification.Result, _ now: Instant) {
+        guard let number, connections[Int(number)].verification.isUnderWay else { return }
         connections[Int(number)].verification = .over(result)
         wake(number, now: now)
     }
@@ -176,8 +235,8 @@ extension ShardState {
 }
 
 /// What is known of the password of a connection's CONNECT.
-package enum Verification: Sendable {
-    package enum Result: Sendable {
+enum Verification: Sendable {
+    enum Result: Sendable {
         case passed(Principal)
         case failed(ConnectReturnCode)
     }

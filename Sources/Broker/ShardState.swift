@@ -15,6 +15,8 @@ package struct ShardState: Sendable {
     /// Whether any listener has a mount point: what every message would have to ask its connection else.
     let hasMountPoints: Bool
     let directory: Lock<Directory>
+    /// Who guesses passwords, at whatever shard.
+    let throttle: Lock<SignInThrottle>
     /// Who may connect, and do what.
     package internal(set) var access: AccessControl
     /// Changes with `access`, so that rights made from an older one are seen to be stale.
@@ -57,7 +59,7 @@ package struct ShardState: Sendable {
 
     package init(
         shard: Int, of shards: Int, limits: Limits, rules: [ListenerRules], access: AccessControl,
-        directory: Lock<Directory>, now: Instant
+        directory: Lock<Directory>, throttle: Lock<SignInThrottle>, now: Instant
     ) {
         self.shard = shard
         self.shards = shards
@@ -65,6 +67,7 @@ package struct ShardState: Sendable {
         self.rules = rules
         self.access = access
         self.directory = directory
+        self.throttle = throttle
         restrictsPublish = Self.restrictsPublish(limits, rules)
         hasMountPoints = rules.contains { !$0.mountPoint.isEmpty }
         timers = TimerWheel(now: now)

@@ -40,8 +40,13 @@ actor Shard: LoopActor {
         core.noteSubscriptions()
     }
     func adopt(_ access: AccessControl, changed: Set<Identity>?) { core.adopt(access, changed: changed) }
-    func finishVerification(_ token: UInt64, _ result: Verification.Result) {
-        core.finishVerification(token, result)
+    func finish(
+        _ check: PasswordCheck, from source: SignInThrottle.Source, for token: UInt64, proven: Principal?
+    ) {
+        core.finish(check, from: source, for: token, proven: proven)
+    }
+    func abandon(_ check: PasswordCheck, from source: SignInThrottle.Source, for token: UInt64) {
+        core.abandon(check, from: source, for: token)
     }
     func counters() -> Counters { core.counters }
     func waitingOutput() -> (packets: Int, bytes: Int) { core.waitingOutput }

@@ -1,6 +1,5 @@
 import Access
 import Broker
-import MQTT
 import Transport
 
 /// Passwords that are checked elsewhere, and rules that change.
@@ -8,19 +7,28 @@ extension ShardCore {
     /// Has a password checked away from the connections, which go on meanwhile.
     mutating func verify(_ number: ConnectionNumber, _ check: PasswordCheck) {
         let (shard, token) = (peers[state.shard], table.token(of: number))
+        let source = state.source(of: number)
         let isTaken = passwords.check(check) { principal in
-            let result: Verification.Result =
-                if let principal { .passed(principal) } else { .failed(.notAuthorized) }
-            shard.post { $0.finishVerification(token, result) }
+            shard.post { $0.finish(check, from: source, for: token, proven: principal) }
         }
         // Posted, for the packet that asks for it has not been put back yet.
-        if !isTaken { shard.post { $0.finishVerification(token, .failed(.serverUnavailable)) } }
+        if !isTaken { shard.post { $0.abandon(check, from: source, for: token) } }
     }
 
-    mutating func finishVerification(_ token: UInt64, _ result: Verification.Result) {
-        guard let number = table.number(of: token) else { return }  // It has not waited for it.
+    mutating func finish(
+        _ check: PasswordCheck, from source: SignInThrottle.Source, for token: UInt64, proven: Principal?
+    ) {
         updateTime()
-        state.finishVerification(number, result, now: now)
+        state.finish(
+            check, from: source, for: table.number(of: token), proven: proven, now: now, into: &outbox)
+        apply()
+        resumeWoken()
+    }
+
+    mutating func abandon(_ check: PasswordCheck, from source: SignInThrottle.Source, for token: UInt64) {
+        updateTime()
+        state.abandon(check, from: source, for: table.number(of: token), now: now, into: &outbox)
+        apply()
         resumeWoken()
     }
 
