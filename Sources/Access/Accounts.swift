@@ -57,15 +57,11 @@ package struct Accounts: Sendable, Equatable {
     /// By name.
     package var services: [String: Service] = [:]
     /// Serial numbers of certificates that no longer count.
-    package var revokedCertificates: Set<String> = []
+    package var revokedCertificates: Set<String> = [] {
+        didSet { revokedCredentials = Set(revokedCertificates.map(Credential.certificate(serial:))) }
+    }
+    /// The same as `Principal` keeps them.
+    private(set) var revokedCredentials: Set<Credential> = []
 
     package init() {}
-}
-
-/// What is stored of a random secret of 256 bits: salt and SHA-256 of both, which no one can turn back.
-package struct SecretDigest: Hashable, Sendable {
-    /// 16 bytes of salt, 32 of digest.
-    package let bytes: [UInt8]
-
-    package init(bytes: [UInt8]) { self.bytes = bytes }
 }

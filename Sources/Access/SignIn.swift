@@ -1,3 +1,4 @@
+internal import Cryptography
 package import MQTT
 
 /// All that a client shows of itself when it connects.
@@ -10,15 +11,6 @@ package struct SignIn: Sendable {
     package var keyIdentity: [UInt8]?
     /// The listener it came through, by number.
     package var listener: Int
-
-    /// Where it comes from, as failed sign-ins are counted: an IPv4 address, the first 64 bits of an IPv6 address, or
-    /// 0 for a unix socket.
-    package struct Address: Hashable, Sendable {
-        package let bits: UInt64
-        package init(bits: UInt64) { self.bits = bits }
-    }
-
-    package var address = Address(bits: 0)
 
     package init(listener: Int) { self.listener = listener }
 }
@@ -55,10 +47,41 @@ package enum Admission: Sendable {
     case unproven(PasswordCheck)
 }
 
-/// A password to hold against what is stored, and who it is if they match. Costs up to a tenth of a second of a CPU.
+/// A password to hold against what is stored, and who it is if they match. Costs up to half a second of a CPU. What comes
+/// of it goes to `AccessControl.admission(after:proven:)`, for rights may have changed meanwhile.
 package struct PasswordCheck: Sendable {
     package let principal: Principal
+    /// The answer if it is not the password.
+    package let refusal: ConnectReturnCode
+    private let hash: PasswordHash
+    private let password: [UInt8]
+    /// There is nobody of that name; only the time is the same.
+    private let isDecoy: Bool
 
-    /// Nil: not the password.
-    package func run() -> Principal? { nil }
+    init(
+        _ password: [UInt8], against hash: PasswordHash, of principal: Principal, refusal: ConnectReturnCode,
+        isDecoy: Bool = false
+    ) {
+        self.principal = principal
+        self.refusal = refusal
+        self.hash = hash
+        self.password = password
+        self.isDecoy = isDecoy
+    }
+
+    /// Nil: not the password, or no memory to find out.
+    package func run() -> Principal? {
+        do throws(CryptographyError) {
+            return try hash.matches(password) && !isDecoy ? principal : nil
+        } catch {
+            return nil
+        }
+    }
+
+    /// About how long `run` takes, in microseconds.
+    package var costMicroseconds: Int { hash.costMicroseconds }
+    /// What waits in memory for its turn.
+    package var bytes: Int { password.count }
+    /// What it costs, whoever it is for: the same for a name that does not exist.
+    var scheme: PasswordHash.Scheme { hash.scheme }
 }
