@@ -1,6 +1,6 @@
 package import Access
 import Locks
-package import MQTT
+import MQTT
 
 /// Who a client is, and what it may do: at CONNECT, at each message, and again whenever the rules change.
 extension ShardState {
@@ -80,7 +80,7 @@ extension ShardState {
         let beginning: SignInThrottle.Beginning? = throttle.withLock { throttle in
             switch trial {
             case .succeeded: throttle.succeeded(name, from: source, at: now.milliseconds)
-            case .abandoned: throttle.abandoned(name, from: source, at: now.milliseconds)
+            case .abandoned: throttle.abandoned(name, from: source)
             case .failed: return throttle.failed(name, from: source, at: now.milliseconds)
             }
             return nil

@@ -55,9 +55,11 @@ package final class BrokerServer: Sendable {
         let now = Instant(milliseconds: monotonicNanoseconds() / 1_000_000)
         let rules = configuration.listeners.map { ListenerRules($0, of: configuration) }
         let (access, passwords) = (AccessControl(configuration), PasswordWorkers())
+        let throttle = Lock(SignInThrottle(attempts: configuration.management.loginAttempts))
         shards = try (0..<count).map { [directory] shard in
             let state = ShardState(
-                shard: shard, of: count, limits: limits, rules: rules, access: access, directory: directory, now: now)
+                shard: shard, of: count, limits: limits, rules: rules, access: access, directory: directory,
+                throttle: throttle, now: now)
             return try Shard(state, backlogs: backlogs, passwords: passwords, logs: logs)
         }
         topics = SystemTopics(shards: shards, directory: directory)

@@ -1,3 +1,4 @@
+import Access
 import Broker
 import Logging
 import MQTT
@@ -48,6 +49,15 @@ extension ShardCore {
             fields["client"] = "\(client)"
             fields["incumbent"] = "\(table[incumbent].stream.map { "\($0.peer)" } ?? "")"
             log.warning("clients fight over an identifier, newcomers wait from now on", metadata: fields)
+        case .signInsThrottled(let beginning, let name, let source):
+            let who: Logger.Metadata =
+                switch beginning {
+                case .name: ["userName": "\(String(decoding: name, as: UTF8.self))"]
+                case .address: ["address": "\(source)"]
+                case .nameAtAddress:
+                    ["userName": "\(String(decoding: name, as: UTF8.self))", "address": "\(source)"]
+                }
+            log.warning("too many failed sign-ins, further ones have to wait", metadata: who)
         case .takeoverFightOver(let client, let takeovers):
             log.notice(
                 "clients fight no longer over an identifier",

@@ -102,7 +102,7 @@ import Testing
         var state = ShardState(
             shard: 0, of: 1, limits: Limits(), rules: [ListenerRules(), mounted],
             access: AccessControl(listeners: [AccessControl.Listener(), AccessControl.Listener()]),
-            directory: Lock(Directory(shards: 1, seed: 1)), now: now)
+            directory: Lock(Directory(shards: 1, seed: 1)), throttle: Lock(SignInThrottle(attempts: 10)), now: now)
         var outbox = Outbox(shards: 1)
         func send(_ packet: ControlPacket, from number: ConnectionNumber) throws {
             var bytes: [UInt8] = []

@@ -178,7 +178,7 @@ struct Takeover: CustomTestStringConvertible {
         var state = ShardState(
             shard: 0, of: 1, limits: Limits(), rules: [ListenerRules()],
             access: AccessControl(listeners: [AccessControl.Listener()]),
-            directory: Lock(Directory(shards: 1, seed: 1)), now: now)
+            directory: Lock(Directory(shards: 1, seed: 1)), throttle: Lock(SignInThrottle(attempts: 10)), now: now)
         var outbox = Outbox(shards: 1)
         var bytes: [UInt8] = []
         ControlPacket.connect(Connect(cleanSession: true, keepAlive: 0, clientIdentifier: Array("a".utf8)))

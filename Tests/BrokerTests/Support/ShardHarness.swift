@@ -44,7 +44,7 @@ final class ShardHarness {
     private var posts: [[[Post]]]
     private var generator: SeededGenerator
     /// Passwords that are being checked.
-    private(set) var verifications: [(shard: Int, number: ConnectionNumber)] = []
+    private(set) var verifications: [(shard: Int, number: ConnectionNumber, check: PasswordCheck)] = []
     private var answers: [(TestConnection, ControlPacket)] = []
 
     init(
@@ -53,6 +53,7 @@ final class ShardHarness {
     ) {
         let access = access ?? AccessControl(listeners: rules.map { _ in AccessControl.Listener() })
         let directory = Lock(Directory(shards: count, seed: seed))
+        let throttle = Lock(SignInThrottle(attempts: 10))
         let now = now
         var limits = limits
         // Short, so that a test needs few messages to see several steps.
@@ -62,6 +63,7 @@ final class ShardHarness {
             Shard(
                 ShardState(
                     shard: $0, of: count, limits: limits, rules: rules, access: access, directory: directory,
+                    throttle: throttle,
                     now: now))
         }
         posts = Array(repeating: Array(repeating: [], count: count), count: count)
@@ -132,7 +134,8 @@ final class ShardHarness {
 
     private func handleUnread(_ connection: TestConnection) {
         while case .on(let shard, let number) = connection.place, !connection.unread.isEmpty,
-            !shards[shard].state.isPaused(number), !verifications.contains(where: { $0 == (shard, number) })
+            !shards[shard].state.isPaused(number),
+            !verifications.contains(where: { $0.shard == shard && $0.number == number })
         {
             let bytes = connection.unread[0]
             let owner = shards[shard]
@@ -156,11 +159,18 @@ final class ShardHarness {
         if connection.place == .closed { connection.unread = [] }
     }
 
-    /// The check of the oldest of the passwords under way has ended so.
-    func finishVerification(_ result: Verification.Result) {
-        let (shard, number) = verifications.removeFirst()
-        shards[shard].state.finishVerification(number, result, now: now)
-        handleWoken(shard)
+    /// The oldest check of a password that is under way comes to its end; `isTaken`: unless there is no room for it.
+    func finishVerification(isTaken: Bool = true) {
+        let (index, number, check) = verifications.removeFirst()
+        let shard = shards[index]
+        if isTaken {
+            shard.state.finish(
+                check, from: .local, for: number, proven: check.run(), now: now, into: &shard.outbox)
+        } else {
+            shard.state.abandon(check, from: .local, for: number, now: now, into: &shard.outbox)
+        }
+        apply(index)
+        handleWoken(index)
         finish()
     }
 
@@ -186,6 +196,7 @@ final class ShardHarness {
     private func apply(_ index: Int) {
         let shard = shards[index]
         var closed: [ConnectionNumber: TestConnection] = [:]
+        var verifying: [ConnectionNumber] = []
         for effect in shard.outbox.effects {
             switch effect {
             case .acknowledgeConnect(let number, let acknowledgement):
@@ -215,7 +226,7 @@ final class ShardHarness {
                 connection.place = .moving
                 shard.connections[Int(number)] = nil
                 posts[index][target].append(.move(connection))
-            case .verify(let number): verifications.append((index, number))
+            case .verify(let number): verifying.append(number)
             }
         }
         for event in shard.outbox.events {
@@ -225,6 +236,7 @@ final class ShardHarness {
             default: break
             }
         }
+        verifications += zip(verifying, shard.outbox.passwordChecks).map { (index, $0, $1) }
         events += shard.outbox.events
         if shard.outbox.hold.contains(.mailbox) { holds += 1 }
         shard.outbox.hold = []
