@@ -22,6 +22,9 @@ package struct AccessControl: Sendable {
         /// refused is "not authorized" (5). Else such a name is refused, and a wrong password is "bad user name or
         /// password" (4).
         package var followsMosquitto = true
+        /// Its `acl_file`, for those who are anonymous or a name of a password file. Nil: they may do everything but
+        /// manage.
+        package var policy: Policy?
 
         package init() {}
     }
@@ -30,6 +33,9 @@ package struct AccessControl: Sendable {
     package var listeners: [Listener]
     /// Devices, people, services. Empty without a `data_dir`.
     package var accounts = Accounts()
+    /// Policies for services beside the shipped ones, by name, in the dialect `.martlet`; one with the name of a shipped
+    /// policy replaces it for services.
+    package var policies: [String: Policy] = [:]
 
     package init(listeners: [Listener]) { self.listeners = listeners }
 
@@ -42,7 +48,4 @@ package struct AccessControl: Sendable {
         case .service(let name): accounts.services[name] != nil
         }
     }
-
-    /// What somebody who has signed in may do now; nil when they may no longer be connected at all.
-    package func rights(of principal: Principal, client: [UInt8]) -> Rights? { .everything }
 }

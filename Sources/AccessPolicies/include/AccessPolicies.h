@@ -7,3 +7,6 @@ struct shipped_policy {
     const unsigned char *_Nonnull bytes;
     size_t count;
 };
+
+/// The policy with that number; one without bytes behind the last.
+struct shipped_policy shipped_policy(size_t number);
