@@ -80,7 +80,9 @@ let package = Package(
         .testTarget(
             name: "AccessTests", dependencies: ["Access", "Cryptography", "MQTT", "Seeded"], swiftSettings: testSettings
         ),
-        .testTarget(name: "CertificatesTests", dependencies: ["Certificates"], swiftSettings: testSettings),
+        .testTarget(
+            name: "CertificatesTests", dependencies: ["CLinux", "Certificates", "Seeded"],
+            swiftSettings: testSettings),
         .testTarget(
             name: "StoreTests",
             dependencies: [

@@ -1,5 +1,0 @@
-import Certificates
-import Testing
-
-@Suite struct `Certificates` {
-}
