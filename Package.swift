@@ -46,7 +46,8 @@ let package = Package(
             dependencies: ["Access", "Locks", "MQTT", .product(name: "DequeModule", package: "swift-collections")],
             swiftSettings: settings
         ),
-        .target(name: "Transport", dependencies: ["CLinux", "COpenSSL", "Locks"], swiftSettings: settings),
+        .target(
+            name: "Transport", dependencies: ["CLinux", "COpenSSL", "Cryptography", "Locks"], swiftSettings: settings),
         .target(name: "Configuration", swiftSettings: settings),
         .target(
             name: "Logs", dependencies: ["Locks", "Transport", .product(name: "Logging", package: "swift-log")],
@@ -105,7 +106,8 @@ let package = Package(
         .testTarget(
             name: "LogsTests", dependencies: ["Logs", "Transport", .product(name: "Logging", package: "swift-log")],
             swiftSettings: testSettings),
-        .testTarget(name: "TransportTests", dependencies: ["Seeded", "Transport"], swiftSettings: testSettings),
+        .testTarget(
+            name: "TransportTests", dependencies: ["COpenSSL", "Seeded", "Transport"], swiftSettings: testSettings),
         .testTarget(
             name: "ServerTests",
             dependencies: [

@@ -111,9 +111,9 @@ package final class ListeningSocket: Sendable {
         removeFile()
     }
 
-    /// Takes the next waiting connection; at most as many at once as said (0: no limit). The corresponding C function is
-    /// `accept4`.
-    package func accept(atMost most: Int = 0, ofAll mostOfAll: Int = 0) -> Accepted {
+    /// Takes the next waiting connection; at most as many at once as said (0: no limit). With a context its handshake is
+    /// still to be made. The corresponding C function is `accept4`.
+    package func accept(atMost most: Int = 0, ofAll mostOfAll: Int = 0, tls context: TLSContext? = nil) -> Accepted {
         let (result, peer) = unsafe SocketAddress.filled { unsafe accept_nonblocking(descriptor.rawValue, $0, &$1) }
         guard result >= 0 else {
             switch errno {
@@ -127,7 +127,10 @@ package final class ListeningSocket: Sendable {
         do throws(ConnectionCount.Seat.Taken) {
             let seat = try ConnectionCount.Seat(in: count, atMost: most, and: total, atMost: mostOfAll)
             // Who comes to a unix socket has no address of its own.
-            return .stream(Stream(accepted, peer: peer ?? address, seat: seat))
+            guard let stream = Stream(accepted, peer: peer ?? address, seat: seat, tls: context) else {
+                return .exhausted(SystemError(ENOMEM, during: "SSL_new"))
+            }
+            return .stream(stream)
         } catch {
             return .refused(isListenerFull: error == .first)
         }

@@ -8,6 +8,9 @@ package struct OutputBuffer {
         var sent: Int
     }
 
+    /// Of one record of TLS (RFC 8446 5.1).
+    private static let recordBytes = 16 << 10
+
     private var bytes: [UInt8] = []
     /// How much of `bytes` has gone.
     private var sent = 0
@@ -47,7 +50,9 @@ package struct OutputBuffer {
         var total = 0
         while !isEmpty {
             let result: Stream.WriteResult
-            if let first = shared.first, first.position == sent {
+            if stream.isSecure, !shared.isEmpty {
+                result = writeRecord(to: stream, pool: &pool)
+            } else if let first = shared.first, first.position == sent {
                 result = stream.write(first.bytes.span.extracting(first.sent..<first.bytes.count))
             } else {
                 result = stream.write(bytes.span.extracting(sent..<(shared.first?.position ?? bytes.count)))
@@ -77,15 +82,42 @@ package struct OutputBuffer {
         return .bytes(total)
     }
 
+    /// Parts that lie apart, in one record: each record is encrypted, and so copied, anyway. After a write that the kernel
+    /// did not take, OpenSSL wants the same bytes again, and at least as many: here they are, for nothing gets shorter.
+    private func writeRecord(to stream: Stream, pool: inout BufferPool) -> Stream.WriteResult {
+        var record = pool.take()
+        defer {
+            record.removeAll(keepingCapacity: true)
+            pool.give(&record)
+        }
+        var position = sent
+        for part in shared {
+            record += bytes[position..<min(part.position, position + Self.recordBytes - record.count)]
+            guard record.count < Self.recordBytes else { return stream.write(record.span) }
+            position = part.position
+            record += part.bytes[part.sent..<min(part.bytes.count, part.sent + Self.recordBytes - record.count)]
+        }
+        record += bytes[position..<min(bytes.count, position + Self.recordBytes - record.count)]
+        return stream.write(record.span)
+    }
+
+    /// Over several parts, where a record had them.
     private mutating func consume(_ count: Int) {
         gone += count
-        guard let first = shared.first, first.position == sent else {
-            sent += count
-            return
+        var left = count
+        while left > 0 {
+            guard let first = shared.first, first.position == sent else {
+                let step = min(left, (shared.first?.position ?? bytes.count) - sent)
+                sent += step
+                left -= step
+                continue
+            }
+            let step = min(left, first.bytes.count - first.sent)
+            sharedCount -= step
+            shared[0].sent += step
+            left -= step
+            if shared[0].sent == first.bytes.count { shared.removeFirst() }
         }
-        sharedCount -= count
-        shared[0].sent += count
-        if shared[0].sent == first.bytes.count { shared.removeFirst() }
     }
 }
 
