@@ -27,6 +27,12 @@ package struct Counters: Sendable, Equatable {
     /// Sessions that `persistent_client_expiration` has ended.
     package var clientsExpired: UInt64 = 0
 
+    /// TLS handshakes that came to their end, those of them that resumed an earlier session, and those that failed, were
+    /// given up or took too long.
+    package var handshakes: UInt64 = 0
+    package var handshakesResumed: UInt64 = 0
+    package var handshakesFailed: UInt64 = 0
+
     // What limits have done.
 
     /// Times that a publisher had to wait for another shard's mailbox.
@@ -74,7 +80,8 @@ package struct Counters: Sendable, Equatable {
             \.packetsReceived, \.packetsSent, \.bytesReceived, \.bytesSent, \.publishesReceived, \.publishesSent,
             \.publishBytesReceived, \.publishBytesSent, \.publishesDropped, \.publishesDenied, \.publishesWithheld,
             \.subscriptionsDenied, \.signInsRefused, \.signInsCrowdedOut, \.connectionsOpened,
-            \.connectsReceived, \.clientsExpired, \.publishersHeld, \.publishersThrottled, \.connectionsRefused,
+            \.connectsReceived, \.clientsExpired, \.handshakes, \.handshakesResumed, \.handshakesFailed,
+            \.publishersHeld, \.publishersThrottled, \.connectionsRefused,
             \.sessionsRefused, \.keepAlivesRefused, \.takeoverFights, \.takeoversDelayed, \.takeoversRefused,
             \.memoryConnectionsRefused,
             \.memoryMessagesDropped, \.memoryConnectionsClosed, \.memoryMessagesNotStored,

@@ -29,14 +29,13 @@ extension Configuration.Key {
         case .persistentClientExpiration, .maxKeepAlive, .maxQoS, .retainAvailable: .honoured
         case .upgradeOutgoingQoS, .allowDuplicateMessages, .connectTimeout: .honoured
         case .sysInterval, .memoryLimit, .publishRate, .publishBandwidth, .dataDir: .honoured
+        case .certFile, .keyFile, .caFile, .caPath, .crlFile, .requireCertificate: .honoured
+        case .disableClientCertDateChecks, .tlsVersion, .ciphers, .ciphersTLS13, .dhParamFile, .pskHint: .honoured
+        case .passwordFile, .aclFile, .checkRetainSource, .subscribeDenied, .pskFile, .loginAttempts: .honoured
+        case .useIdentityAsUserName, .useSubjectAsUserName: .honoured
 
         case .protocol, .webSocketsOrigin: .notBuilt
-        case .passwordFile, .aclFile, .checkRetainSource: .notBuilt
-        case .certFile, .keyFile, .caFile, .caPath, .crlFile, .requireCertificate: .notBuilt
-        case .useIdentityAsUserName, .useSubjectAsUserName, .disableClientCertDateChecks: .notBuilt
-        case .tlsVersion, .ciphers, .ciphersTLS13, .dhParamFile, .pskHint, .pskFile: .notBuilt
-        case .subscribeDenied: .notBuilt
-        case .baseURL, .registration, .corsOrigins, .trustedProxies, .jwtLifetime, .loginAttempts: .notBuilt
+        case .baseURL, .registration, .corsOrigins, .trustedProxies, .jwtLifetime: .notBuilt
         case .maxDevicesPerUser, .firmwareURLTTL, .firmwareVerifier, .deviceOfflineAfter: .notBuilt
         case .activityRetention, .healthRetention: .notBuilt
 

@@ -75,6 +75,30 @@ extension Configuration {
     /// Whether a listener is the one of `isLoopbackOnly`.
     package func isLoopback(_ listener: Listener) -> Bool { isLoopbackOnly && listener.address == "localhost" }
 
+    /// Where keys stand, by name. What two configurations mean does not depend on it, so all are equal.
+    package struct KeyPlaces: Sendable, Equatable {
+        private var places: [String: Place] = [:]
+
+        package struct Place: Sendable {
+            package let file: String
+            package let line: Int?
+
+            package init(file: String, line: Int?) {
+                self.file = file
+                self.line = line
+            }
+        }
+
+        package init() {}
+
+        package subscript(name: String) -> Place? {
+            get { places[name] }
+            set { places[name] = newValue }
+        }
+
+        package static func == (left: Self, right: Self) -> Bool { true }
+    }
+
     /// The TLS keys of one listener, as the file has them. Paths are not opened here.
     package struct TLS: Sendable, Equatable {
         /// `tls_version`: the oldest version that is spoken.
@@ -115,6 +139,8 @@ extension Configuration {
         package var parameterFile: String?
         /// `psk_hint`: turns on pre-shared keys, and is shown to clients. Nil (unset): no pre-shared keys.
         package var keyHint: String?
+        /// Where the file has these keys, for errors that show when their files are read.
+        package var places = KeyPlaces()
 
         package init() {}
 

@@ -2,6 +2,7 @@
 
 extension Settings {
     consuming func finished() throws(ConfigurationError) -> Configuration {
+        notePlaces()
         if !isOverriding {
             try placeListeners()
             try checkListeners()
@@ -10,6 +11,18 @@ extension Settings {
         let new = warnings.sorted { $0.order < $1.order }.map(\.warning)
         configuration.warnings += new
         return configuration
+    }
+
+    private mutating func notePlaces() {
+        for (place, position) in seen {
+            guard let listener = place.listener else { continue }
+            let found = Configuration.KeyPlaces.Place(file: position.file, line: position.line)
+            if listener < 0 {
+                defaultListener.tls.places[place.key.rawValue] = found
+            } else {
+                listeners[listener].tls.places[place.key.rawValue] = found
+            }
+        }
     }
 
     /// The default listener is there if it was named, if nothing else is, or if a key was about it.

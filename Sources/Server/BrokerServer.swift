@@ -15,7 +15,11 @@ package let martletVersion = "0.1.0"
 package final class BrokerServer: Sendable {
     private let shards: [Shard]
     private let directory: Lock<Directory>
+    /// Where connections with TLS begin; nil where no listener has any.
+    private let lobby: Lobby?
     private let listeners: [Listener]
+    private let tickets = TicketKeys()
+    private let keys: PreSharedKeys
     /// The configuration in force.
     private let configuration: Lock<Configuration>
     private let topics: SystemTopics
@@ -27,7 +31,8 @@ package final class BrokerServer: Sendable {
     private let stopped: AsyncStream<Void>
     private let stoppedSignal: AsyncStream<Void>.Continuation
 
-    /// Binds the listeners, so that whoever can't listen doesn't start. Throws what the system refuses.
+    /// Reads the files of TLS, and throws `ConfigurationError` where they can't be used. Binds the listeners, so that
+    /// whoever can't listen doesn't start. Throws what the system refuses.
     package convenience init(configuration: Configuration, logger: Logger) throws {
         try self.init(configuration: configuration, limits: Limits(configuration), logs: Loggers(logger))
     }
@@ -37,19 +42,26 @@ package final class BrokerServer: Sendable {
         try self.init(configuration: configuration, limits: limits, logs: Loggers(logger))
     }
 
-    package convenience init(configuration: Configuration, logs: Loggers) throws {
-        try self.init(configuration: configuration, limits: Limits(configuration), logs: logs)
+    /// `keys` are asked for where a listener has `psk_hint`.
+    package convenience init(
+        configuration: Configuration, logs: Loggers, keys: @escaping PreSharedKeys = { _, _ in nil }
+    ) throws {
+        try self.init(configuration: configuration, limits: Limits(configuration), logs: logs, keys: keys)
     }
 
-    private init(configuration: Configuration, limits: Limits, logs: Loggers) throws {
+    private init(
+        configuration: Configuration, limits: Limits, logs: Loggers, keys: @escaping PreSharedKeys = { _, _ in nil }
+    ) throws {
         raiseOpenFileLimit()
         let count = configuration.shards ?? Int(usable_cpus())
         tune_malloc(CInt(count + 1))
         self.logs = logs
+        self.keys = keys
         self.configuration = Lock(configuration)
         (stopRequests, stopRequest) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
         (stopped, stoppedSignal) = AsyncStream.makeStream()
-        listeners = try Self.bind(configuration)
+        let contexts = try configuration.tlsContexts(tickets: tickets, keys: keys)
+        listeners = try Self.bind(configuration, contexts)
         directory = Lock(Directory(shards: count, seed: .random(in: 0...(.max))))
         let backlogs = (0..<count).map { _ in Backlog(bound: limits.mailboxBytes) }
         let now = Instant(milliseconds: monotonicNanoseconds() / 1_000_000)
@@ -62,7 +74,9 @@ package final class BrokerServer: Sendable {
                 throttle: throttle, now: now)
             return try Shard(state, backlogs: backlogs, passwords: passwords, logs: logs)
         }
-        topics = SystemTopics(shards: shards, directory: directory)
+        let needsLobby = listeners.contains { $0.tls != nil }
+        lobby = needsLobby ? try Lobby(limits, rules, log: logs.network) : nil
+        topics = SystemTopics(shards: shards, lobby: lobby, directory: directory)
         memory = MemoryWatch(shards: shards, log: logs.process)
     }
 
@@ -74,10 +88,15 @@ package final class BrokerServer: Sendable {
         for shard in shards {
             shard.start(with: shards) { [stoppedSignal] in stoppedSignal.yield() }
         }
+        lobby?.start(with: shards) { [stoppedSignal] in stoppedSignal.yield() }
         let configuration = configuration.withLock { $0 }
         await topics.begin(every: configuration.systemInterval)
         for listener in listeners {
-            await shards[0].add(listener)
+            if let lobby, listener.tls != nil {
+                await lobby.add(listener)
+            } else {
+                await shards[0].add(listener)
+            }
             log.info("listening", metadata: ["address": "\(listener.socket.address)"])
         }
         if configuration.listeners.contains(where: { configuration.access(at: $0).allowsAnonymous ?? false }) {
@@ -93,11 +112,13 @@ package final class BrokerServer: Sendable {
         whenStopping()
         housekeeping.cancel()
         await memory.setLimit(nil)
+        await lobby?.shutDown()
         // All wills before the first end: those of one shard's connections may be for sessions on another.
         for shard in shards { await shard.publishWills() }
         for shard in shards { await shard.shutDown() }
         for shard in shards { shard.loop.stop() }
-        var left = shards.count
+        lobby?.loop.stop()
+        var left = shards.count + (lobby == nil ? 0 : 1)
         for await _ in stopped {
             left -= 1
             if left == 0 { break }
@@ -105,19 +126,41 @@ package final class BrokerServer: Sendable {
         log.info("stopped")
     }
 
-    /// Puts into force what can change without ending a connection. Returns the keys whose new values wait for a start.
-    package func adopt(_ new: Configuration) async -> [String] {
-        let running = configuration.withLock { $0 }
-        let (effective, kept) = new.reloaded(over: running)
+    /// A configuration that has been read for a reload, with what its files of TLS hold.
+    package struct Reloadable: Sendable {
+        fileprivate let configuration: Configuration
+        /// The keys whose new values wait for a start.
+        package let kept: [String]
+        fileprivate let contexts: [TLSContext?]
+    }
+
+    /// Reads what a configuration names, and changes nothing.
+    package func prepare(_ new: Configuration) throws(ConfigurationError) -> Reloadable {
+        let (effective, kept) = new.reloaded(over: configuration.withLock { $0 })
+        let contexts = try effective.tlsContexts(tickets: tickets, keys: keys)
+        return Reloadable(configuration: effective, kept: kept, contexts: contexts)
+    }
+
+    /// Whoever connects to a listener, by its number, from now on meets this context. A listener without TLS stays so.
+    package func replaceTLS(_ listener: Int, _ context: TLSContext) {
+        for one in listeners where Int(one.number) == listener { one.tls?.replace(with: context) }
+    }
+
+    /// Puts into force what can change without ending a connection.
+    package func adopt(_ reloadable: Reloadable) async {
+        let effective = reloadable.configuration
         configuration.withLock { $0 = effective }
         for listener in listeners { listener.socket.setNoDelay(effective.setsTCPNoDelay) }
+        for (number, context) in reloadable.contexts.enumerated() {
+            if let context { replaceTLS(number, context) }
+        }
         let rules = effective.listeners.map { ListenerRules($0, of: effective) }
+        await lobby?.adopt(Limits(effective), rules)
         for shard in shards { await shard.adopt(Limits(effective), rules) }
         let access = AccessControl(effective)
         for shard in shards { await shard.adopt(access, changed: nil) }
         await topics.setInterval(effective.systemInterval)
         await memory.setLimit(effective.memoryLimit)
-        return kept
     }
 
     /// Whoever the process becomes owns its unix sockets, so that it can remove them in the end. Ids of a user and a group.
@@ -159,6 +202,7 @@ package final class BrokerServer: Sendable {
     package func counters() async -> Counters {
         var total = Counters()
         for shard in shards { total = total + (await shard.counters()) }
+        if let lobby { total = total + (await lobby.counters()) }
         return total
     }
 

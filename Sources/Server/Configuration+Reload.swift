@@ -55,15 +55,11 @@ extension Configuration.Listener {
         keep("mount_point", \.mountPoint, &self)
         keep("enable_proxy_protocol", \.proxyProtocol, &self)
         keep("proxy_protocol_v2_require_tls", \.proxyRequiresTLS, &self)
-        keep("certfile", \.tls.certificateFile, &self)
-        keep("keyfile", \.tls.keyFile, &self)
-        keep("cafile", \.tls.authorityFile, &self)
-        keep("capath", \.tls.authorityDirectory, &self)
-        keep("crlfile", \.tls.revocationFile, &self)
-        keep("require_certificate", \.tls.requiresCertificate, &self)
-        keep("tls_version", \.tls.minimumVersion, &self)
-        keep("ciphers", \.tls.ciphers, &self)
-        keep("ciphers_tls1.3", \.tls.cipherSuites, &self)
+        // A listener has TLS for its life, or not; which is new each time.
+        if tls.isOn != old.tls.isOn {
+            kept.append((tls.certificateFile ?? old.tls.certificateFile) == nil ? "psk_hint" : "certfile")
+            tls = old.tls
+        }
         return kept
     }
 }

@@ -22,6 +22,8 @@ struct ConnectionTable {
         /// What it waits for before it is read again.
         var waits: Waits = []
         var listener: ListenerNumber = 0
+        /// Is one of the shard's `unannounced`.
+        var isUnannounced = false
         /// A proxy has to say first for whom it speaks.
         var awaitedHeader: AwaitedHeader?
     }
@@ -80,10 +82,12 @@ struct ConnectionTable {
     }
 }
 
-/// A connection on its way to the shard where its session lives.
+/// A connection on its way to a shard: to the one where its session lives, or from the lobby to any.
 struct MovingConnection: Sendable {
     let stream: Stream
     /// What has been read and not handled, from its CONNECT on.
     let unread: [UInt8]
     let listener: ListenerNumber
+    /// The shard is where its session lives.
+    let isPlaced: Bool
 }

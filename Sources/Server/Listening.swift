@@ -9,11 +9,13 @@ struct Listener: Sendable {
     let number: ListenerNumber
     /// What a proxy has to send first. Nil: clients come directly.
     let awaitedHeader: AwaitedHeader?
+    /// Nil: connections go to a shard at once; else by way of the lobby.
+    let tls: TLSEntrance?
 }
 
 extension BrokerServer {
     /// Opens what the configuration asks for: all of it, or nothing and says why. Throws `ListenError`.
-    static func bind(_ configuration: Configuration) throws -> [Listener] {
+    static func bind(_ configuration: Configuration, _ contexts: [TLSContext?]) throws -> [Listener] {
         let total = ConnectionCount()
         var listeners: [Listener] = []
         for (number, wanted) in configuration.listeners.enumerated() {
@@ -22,8 +24,9 @@ extension BrokerServer {
             let awaited = wanted.proxyProtocol.map {
                 AwaitedHeader(version: .init($0), needsTLS: wanted.proxyRequiresTLS)
             }
+            let tls = contexts[number].map(TLSEntrance.init)
             listeners += sockets.map {
-                Listener(socket: $0, number: ListenerNumber(number), awaitedHeader: awaited)
+                Listener(socket: $0, number: ListenerNumber(number), awaitedHeader: awaited, tls: tls)
             }
         }
         return listeners

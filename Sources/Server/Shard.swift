@@ -34,7 +34,10 @@ actor Shard: LoopActor {
 
     // MARK: For the server
 
-    func add(_ listener: Listener) { core.add(listener) }
+    func add(_ listener: Listener) {
+        core.updateTime()
+        core.reception.add(listener, now: core.now)
+    }
     func adopt(_ limits: Limits, _ rules: [ListenerRules]) {
         core.state.adopt(limits, rules)
         core.noteSubscriptions()

@@ -4,66 +4,19 @@ import Glibc
 import Logging
 import Transport
 
-/// Connections that come: from a listener, or from another shard.
+/// Connections that come: from a listener, from the lobby, or from another shard.
 extension ShardCore {
-    mutating func add(_ listener: Listener) {
-        listeners.append(listener)
-        watch(listeners.count - 1)
-    }
-
-    mutating func watch(_ index: Int) {
-        do {
-            let token = Self.listenerTokens + UInt64(index)
-            try loop.watch(listeners[index].socket.rawDescriptor, as: token, for: EPOLLIN.rawValue)
-        } catch {
-            pause(index, because: error)
-        }
-    }
-
     mutating func accept(from index: Int) {
         guard !isStopping else { return }
-        let listener = listeners[index]
+        let listener = reception[index]
         let most = state.rules[Int(listener.number)].connections
-        for _ in 0..<max(Self.acceptsPerTurn / listeners.count, Self.fewestAccepts) {
-            switch listener.socket.accept(atMost: most, ofAll: state.limits.connections) {
-            case .stream(let stream):
-                open(stream, listener: listener.number, awaiting: listener.awaitedHeader)
-            case .refused(let isListenerFull):
-                state.countRefusedConnection()
-                log.warning(
-                    "connection refused, as many as allowed are open",
-                    metadata: [
-                        "listener": "\(listener.socket.address)",
-                        "limit": "\(isListenerFull ? "max_connections" : "global_max_connections")",
-                    ]
-                )
-            case .nobody:
-                isShortNamed = false
-                return
-            case .gone: continue
-            case .exhausted(let error):
-                loop.unwatch(listener.socket.rawDescriptor)
-                return pause(index, because: error)
+        for _ in 0..<reception.share {
+            switch reception.accept(from: index, atMost: most, ofAll: state.limits.connections, now: now) {
+            case .stream(let stream): open(stream, listener: listener.number, awaiting: listener.awaitedHeader)
+            case .refused: state.countRefusedConnection()
+            case .over: return
             }
         }
-    }
-
-    /// A listener that can't accept would wake the loop for ever: it rests until a connection closes, or a second.
-    mutating func pause(_ index: Int, because error: SystemError) {
-        if !isShortNamed {
-            isShortNamed = true
-            log.warning("no new connections for now", metadata: ["reason": "\(error)"])
-        }
-        pausedListeners.append(index)
-        resumeListeners = now + 1000
-    }
-
-    mutating func listenAgain() {
-        guard resumeListeners != nil else { return }
-        resumeListeners = nil
-        let indices = pausedListeners
-        pausedListeners = []
-        for index in indices { watch(index) }
     }
 
     @discardableResult
@@ -84,11 +37,11 @@ extension ShardCore {
         return number
     }
 
-    /// A connection that comes from another shard, with the bytes that were read there.
+    /// A connection that comes from the lobby, or from another shard with the bytes that were read there.
     mutating func adopt(_ connection: MovingConnection) {
         updateTime()
         guard !isStopping,
-            let number = open(connection.stream, listener: connection.listener, isPlaced: true)
+            let number = open(connection.stream, listener: connection.listener, isPlaced: connection.isPlaced)
         else { return }
         table[number].input = connection.unread
         resume(number)

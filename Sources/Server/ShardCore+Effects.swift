@@ -146,6 +146,6 @@ extension ShardCore {
         if isGraceful { stream.finish() }
         // The slot held the only reference, so the descriptor is closed here, and leaves the epoll with that (epoll(7)).
         table.remove(number)
-        if resumeListeners != nil { resumeListeners = now }
+        reception.hurry(now: now)
     }
 }

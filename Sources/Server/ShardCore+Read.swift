@@ -13,6 +13,7 @@ extension ShardCore {
             flush(number)
             resumeDrained()
             guard state.isOpen(number) else { return }
+            if let stream = table[number].stream, stream.readNeedsWrite, isRead(number) { return read(number) }
         }
         if events & EPOLLRDHUP.rawValue != 0, table[number].waits.contains(.packet) {
             return lose(number, "closed by the peer")
@@ -80,7 +81,9 @@ extension ShardCore {
                 table[number].input.append(copying: buffer.span.extracting(0..<count))
                 handleInput(number)
             }
-        case .wouldBlock: if kept > 0 { table[number].input = Array(buffer[..<kept]) }
+        case .wouldBlock:
+            if kept > 0 { table[number].input = Array(buffer[..<kept]) }
+            if stream.readNeedsWrite { updateWatch(number) }
         case .end: lose(number, "connection closed by client")
         case .failed(let error): lose(number, "\(error)")
         }
@@ -157,7 +160,7 @@ extension ShardCore {
         guard let stream = table[number].stream else { return }
         loop.unwatch(stream.rawDescriptor)
         let connection = MovingConnection(
-            stream: stream, unread: unread.copied(), listener: table[number].listener
+            stream: stream, unread: unread.copied(), listener: table[number].listener, isPlaced: true
         )
         table.remove(number)
         peers[shard].post { $0.adopt(connection) }
@@ -170,12 +173,29 @@ extension ShardCore {
         if state.isOpen(number) { updateWatch(number) }
     }
 
+    /// Reads what TLS has received already, once a turn each, as if the event loop had said so.
+    mutating func readUnannounced() {
+        var tokens: [UInt64] = []
+        swap(&tokens, &unannounced)
+        for token in tokens {
+            guard let number = table.number(of: token) else { continue }
+            table[number].isUnannounced = false
+            if isRead(number), table[number].stream?.hasPending == true { read(number) }
+        }
+    }
+
     /// Watches for what can be done: reading unless the connection waits, writing while there is output.
     @inline(__always)
     mutating func updateWatch(_ number: ConnectionNumber) {
         guard let stream = table[number].stream else { return }
         var wanted: UInt32 = isRead(number) ? EPOLLIN.rawValue : 0
-        if !table[number].isDirty, !table[number].output.isEmpty { wanted |= EPOLLOUT.rawValue }
+        if stream.hasPending, wanted != 0, !table[number].isUnannounced {
+            table[number].isUnannounced = true
+            unannounced.append(table.token(of: number))
+        }
+        if !table[number].isDirty, !table[number].output.isEmpty || stream.readNeedsWrite {
+            wanted |= EPOLLOUT.rawValue
+        }
         if table[number].waits.contains(.packet) { wanted |= EPOLLRDHUP.rawValue }
         guard wanted != table[number].watched else { return }
         if (wanted ^ table[number].watched) & EPOLLIN.rawValue != 0 {

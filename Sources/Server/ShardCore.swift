@@ -28,16 +28,11 @@ struct ShardCore: ~Copyable {
     static let flushBytes = 64 << 10
     /// Bytes for all connections together after which a turn writes what it has, lest a fan-out fill the memory.
     static let turnBytes = 8 << 20
-    /// Connections accepted in one turn, so that a storm of them doesn't hold up those who are connected. All sockets
-    /// share them, so that a storm on one doesn't hold up the others; each has a few at least.
-    static let acceptsPerTurn = 32
-    static let fewestAccepts = 4
     /// Mail is posted at the end of a turn, or when this much has come together.
     static let mailBytes = 1 << 20
     /// Effects are done when this many have come together, or this many bytes of messages.
     static let effectsPerRound = 256
     static let bytesPerRound = 32 << 10
-    static let listenerTokens: UInt64 = 0xFFFF_FFFE_0000_0000
 
     var state: ShardState
     let loop: EventLoop
@@ -56,9 +51,9 @@ struct ShardCore: ~Copyable {
     var drained: [ConnectionNumber] = []
     /// Connections that are not read until mailboxes have room, as tokens.
     var held: [UInt64] = []
-    var listeners: [Listener] = []
-    var pausedListeners: [Int] = []
-    var resumeListeners: Instant?
+    /// Connections with bytes that their descriptors won't announce, as tokens: read on in the next turn.
+    var unannounced: [UInt64] = []
+    var reception: Reception
     var moved: (number: ConnectionNumber, shard: Int)?
     /// All shards, by number.
     var peers: [Shard] = []
@@ -67,8 +62,6 @@ struct ShardCore: ~Copyable {
     var fullBatches = 0
     /// What is published now are log lines, which must not make more of them.
     var isPublishingLog = false
-    /// The log has said that there are no descriptors left.
-    var isShortNamed = false
     var isStopping = false
     /// Output for one connection at which it is full: `Limits.outputBytes`, less while memory is short.
     var fullBytes = Limits.outputBytes
@@ -80,6 +73,7 @@ struct ShardCore: ~Copyable {
         self.backlogs = backlogs
         self.passwords = passwords
         self.logs = logs
+        reception = Reception(loop: loop, log: logs.network)
         noteSubscriptions()
     }
 
@@ -94,13 +88,14 @@ struct ShardCore: ~Copyable {
         for index in events.indices {
             let token = events[index].token
             if token >= EventLoop.reservedTokens { continue }
-            if token >= Self.listenerTokens {
-                accept(from: Int(token - Self.listenerTokens))
+            if token >= Reception.tokens {
+                accept(from: Int(token - Reception.tokens))
             } else if let number = table.number(of: token) {
                 ready(number, events[index].events)
             }
         }
-        if let resume = resumeListeners, resume <= now { listenAgain() }
+        if !unannounced.isEmpty { readUnannounced() }
+        reception.resumeIfDue(now: now)
         // After a stall the packets that prove a client alive may still be on their way here: first all of them.
         fullBatches = events.count >= EventLoop.eventsPerTurn ? fullBatches + 1 : 0
         if fullBatches % 64 == 0, let tick = state.nextTick(), tick <= now {
@@ -127,9 +122,10 @@ struct ShardCore: ~Copyable {
         flushAll()
         postMail(above: 0)
         var deadline = state.nextTick()
-        if let resume = resumeListeners { deadline = min(deadline ?? resume, resume) }
+        if let resume = reception.resumesAt { deadline = min(deadline ?? resume, resume) }
         return EventLoop.Wish(
-            isBusy: state.hasWork || !dirty.isEmpty, deadline: deadline.map { $0.milliseconds * 1_000_000 }
+            isBusy: state.hasWork || !dirty.isEmpty || !unannounced.isEmpty,
+            deadline: deadline.map { $0.milliseconds * 1_000_000 }
         )
     }
 
@@ -172,13 +168,7 @@ struct ShardCore: ~Copyable {
     mutating func publishWills() {
         updateTime()
         isStopping = true
-        for index in listeners.indices where !pausedListeners.contains(index) {
-            loop.unwatch(listeners[index].socket.rawDescriptor)
-        }
-        for listener in listeners { listener.socket.stop() }
-        listeners = []
-        pausedListeners = []
-        resumeListeners = nil
+        reception.stop()
         state.publishWills(into: &outbox)
         apply()
         _ = finishTurn()

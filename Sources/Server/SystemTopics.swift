@@ -22,6 +22,7 @@ actor SystemTopics {
     ]
 
     private let shards: [Shard]
+    private let lobby: Lobby?
     private let directory: Lock<Directory>
     private let started = monotonicNanoseconds()
     private var published: [String: String] = [:]
@@ -34,8 +35,9 @@ actor SystemTopics {
     private var interval: Duration? = .seconds(10)
     private var waiting: Task<Void, Never>?
 
-    init(shards: [Shard], directory: Lock<Directory>) {
+    init(shards: [Shard], lobby: Lobby?, directory: Lock<Directory>) {
         self.shards = shards
+        self.lobby = lobby
         self.directory = directory
     }
 
@@ -81,7 +83,8 @@ actor SystemTopics {
             let waiting = await shard.waitingOutput()
             output = (output.packets + waiting.packets, output.bytes + waiting.bytes)
         }
-        let total = each.reduce(Counters(), +)
+        var total = each.reduce(Counters(), +)
+        if let lobby { total = total + (await lobby.counters()) }
         var messages: [ApplicationMessage] = []
         for (name, value) in figures(total, each, output) where published[name] != value {
             published[name] = value
@@ -136,6 +139,9 @@ actor SystemTopics {
             ("packet/out/count", "\(output.packets)"),
             ("packet/out/bytes", "\(output.bytes)"),
             ("connections/socket/count", "\(total.connections)"),
+            ("tls/handshakes", "\(total.handshakes)"),
+            ("tls/handshakes/resumed", "\(total.handshakesResumed)"),
+            ("tls/handshakes/failed", "\(total.handshakesFailed)"),
         ]
         values += Self.limits(total)
         for (number, counters) in each.enumerated() {

@@ -29,8 +29,10 @@ actor Reload {
             logger.error("a log file can't be opened again, the old one stays", metadata: ["reason": "\(failure)"])
         }
         let configuration: Configuration
+        let reloadable: BrokerServer.Reloadable
         do throws(ConfigurationError) {
             configuration = try read()
+            reloadable = try server.prepare(configuration)
         } catch {
             return refuse("\(error)")
         }
@@ -41,7 +43,8 @@ actor Reload {
         }
         log.adopt(Log.Settings(configuration), destinations.writers)
         Serve.tell(of: configuration.warnings, logger)
-        for key in await server.adopt(configuration) {
+        await server.adopt(reloadable)
+        for key in reloadable.kept {
             logger.warning("a key has another value now, which counts from the next start", metadata: ["key": "\(key)"])
         }
         logger.info("configuration reloaded")

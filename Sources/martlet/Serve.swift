@@ -70,7 +70,12 @@ struct Serve: AsyncParsableCommand {
         _ destinations: LogDestinations
     ) async throws {
         let logger = Logger(label: "martlet")
-        let server = try BrokerServer(configuration: configuration, logs: Loggers { Logger(label: $0) })
+        let server: BrokerServer
+        do {
+            server = try BrokerServer(configuration: configuration, logs: Loggers { Logger(label: $0) })
+        } catch let error as ConfigurationError {
+            throw Failure(.badConfiguration, error)
+        }
         let pidFile = try configuration.pidFile.map { path throws(Failure) in try PidFile(path) }
         defer { pidFile?.remove() }
         if let path = configuration.dataDirectory {

@@ -178,8 +178,10 @@ extension Edges {
     ]
 
     @Test(arguments: [
-        "protocol websockets", "password_file p", "acl_file a", "check_retain_source false", "require_certificate true",
-        "tls_version tlsv1.3", "psk_file p", "websockets_origin https://a", "registration open", "login_attempts 3",
+        "protocol websockets", "password_file p", "acl_file a", "check_retain_source false",
+        "use_identity_as_username true",
+        "use_subject_as_username true", "psk_file p", "websockets_origin https://a", "registration open",
+        "login_attempts 3",
         "base_url https://a",
     ])
     func `that is not built stops the start with anything else`(_ line: String) {

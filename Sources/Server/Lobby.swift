@@ -1,0 +1,259 @@
+import Broker
+import CLinux
+import Glibc
+import Logging
+import Transport
+
+/// Where connections with TLS are accepted and shake hands: an event loop of its own, so that no number of handshakes
+/// holds up the shards. Whoever is through goes to a shard, which reads the CONNECT as from any other connection.
+actor Lobby: LoopActor {
+    nonisolated let loop: EventLoop
+    nonisolated var unownedExecutor: UnownedSerialExecutor { unsafe loop.asUnownedSerialExecutor() }
+
+    private var core: LobbyCore
+
+    init(_ limits: Limits, _ rules: [ListenerRules], log: Logger) throws {
+        loop = try EventLoop(label: "lobby")
+        core = LobbyCore(limits, rules, loop: loop, log: log)
+    }
+
+    nonisolated func start(with shards: [Shard], stopped: @escaping @Sendable () -> Void) {
+        post { $0.core.shards = shards }
+        loop.start({ events in self.assumeIsolated { $0.core.turn(events) } }, stopped: stopped)
+    }
+
+    func add(_ listener: Listener) { core.add(listener) }
+    func adopt(_ limits: Limits, _ rules: [ListenerRules]) { core.adopt(limits, rules) }
+    func counters() -> Counters { core.counters }
+
+    /// Accepts nobody any more, and closes those who are not through.
+    func shutDown() { core.shutDown() }
+}
+
+/// What the lobby owns: connections between their accept and the end of their handshake.
+struct LobbyCore: ~Copyable {
+    /// Guests at once. Some 20 KB each while they shake hands, and whoever comes beyond waits in the kernel.
+    static let mostGuests = 4096
+    /// A guest who has been here so long, in milliseconds, goes when all places are taken.
+    static let patience: Int64 = 3000
+
+    private struct Guest {
+        var stream: Stream?
+        var incarnation: UInt32 = 0
+        var listener: ListenerNumber = 0
+        /// A proxy has to say first for whom it speaks; and what it has said so far.
+        var awaitedHeader: AwaitedHeader?
+        var header: [UInt8] = []
+        var watched: UInt32 = 0
+    }
+
+    var shards: [Shard] = []
+    private(set) var counters = Counters()
+    private let loop: EventLoop
+    private let log: Logger
+    private var limits: Limits
+    private var rules: [ListenerRules]
+    private var reception: Reception
+    private var guests: [Guest] = []
+    private var free: [Int] = []
+    /// Tokens in the order of arrival, some of them of guests who are gone, from `firstArrival` on.
+    private var arrivals: [(token: UInt64, time: Instant)] = []
+    private var firstArrival = 0
+    private var nextShard = 0
+    private var isStopping = false
+    private var now = Instant(milliseconds: monotonicNanoseconds() / 1_000_000)
+
+    init(_ limits: Limits, _ rules: [ListenerRules], loop: EventLoop, log: Logger) {
+        self.limits = limits
+        self.rules = rules
+        self.loop = loop
+        self.log = log
+        reception = Reception(loop: loop, log: log)
+    }
+
+    mutating func add(_ listener: Listener) {
+        updateTime()
+        reception.add(listener, now: now)
+    }
+
+    mutating func adopt(_ limits: Limits, _ rules: [ListenerRules]) {
+        self.limits = limits
+        self.rules = rules
+    }
+
+    mutating func shutDown() {
+        isStopping = true
+        reception.stop()
+        for index in guests.indices where guests[index].stream != nil { remove(index) }
+    }
+
+    // MARK: - Turns
+
+    mutating func turn(_ events: Span<readiness>) -> EventLoop.Wish {
+        updateTime()
+        for index in events.indices {
+            let token = events[index].token
+            if token >= EventLoop.reservedTokens { continue }
+            if token >= Reception.tokens {
+                accept(from: Int(token - Reception.tokens))
+            } else if let guest = guest(of: token) {
+                step(guest)
+            }
+        }
+        endOverdue()
+        if counters.connections < Self.mostGuests { reception.reopen(now: now) }
+        reception.resumeIfDue(now: now)
+        let due = arrivals.count > firstArrival ? arrivals[firstArrival].time + limits.connectTimeout : nil
+        let deadline = [due, reception.resumesAt].compactMap(\.self).min()
+        return EventLoop.Wish(isBusy: false, deadline: deadline.map { $0.milliseconds * 1_000_000 })
+    }
+
+    private mutating func updateTime() { now = Instant(milliseconds: monotonicNanoseconds() / 1_000_000) }
+
+    /// Guests have `connect_timeout` for their handshake, from accept on. Who is through has as long again for CONNECT.
+    private mutating func endOverdue() {
+        while firstArrival < arrivals.count {
+            let (token, time) = arrivals[firstArrival]
+            if let guest = guest(of: token) {
+                let isFull = counters.connections >= Self.mostGuests && now - time >= Self.patience
+                guard now - time >= limits.connectTimeout || isFull else { break }
+                fail(guest, "no TLS handshake in time")
+            }
+            firstArrival += 1
+        }
+        if firstArrival > 1024 || firstArrival == arrivals.count {
+            arrivals.removeFirst(firstArrival)
+            firstArrival = 0
+        }
+    }
+
+    // MARK: - Guests
+
+    private mutating func accept(from index: Int) {
+        guard !isStopping else { return }
+        let listener = reception[index]
+        let most = rules[Int(listener.number)].connections
+        for _ in 0..<reception.share {
+            guard counters.connections < Self.mostGuests else { return reception.close() }
+            switch reception.accept(from: index, atMost: most, ofAll: limits.connections, now: now) {
+            case .stream(let stream): welcome(stream, from: listener)
+            case .refused: counters.connectionsRefused += 1
+            case .over: return
+            }
+        }
+    }
+
+    private mutating func welcome(_ stream: Stream, from listener: Listener) {
+        let index = free.popLast() ?? guests.count
+        if index == guests.count { guests.append(Guest()) }
+        guests[index].stream = stream
+        guests[index].listener = listener.number
+        guests[index].awaitedHeader = listener.awaitedHeader
+        guests[index].watched = EPOLLIN.rawValue
+        counters.connections += 1
+        do throws(SystemError) {
+            try loop.watch(stream.rawDescriptor, as: token(of: index), for: EPOLLIN.rawValue)
+        } catch {
+            log.warning("a connection can't be watched", metadata: ["peer": "\(stream.peer)", "reason": "\(error)"])
+            return remove(index, isWatched: false)
+        }
+        arrivals.append((token(of: index), now))
+    }
+
+    private mutating func step(_ index: Int) {
+        guard let stream = guests[index].stream else { return }
+        if let awaited = guests[index].awaitedHeader {
+            guard readHeader(awaited, index, stream) else { return }
+        }
+        switch stream.handshake() {
+        case .done: depart(index, stream)
+        case .wantsToRead: watch(index, stream, for: EPOLLIN.rawValue)
+        case .wantsToWrite: watch(index, stream, for: EPOLLOUT.rawValue)
+        case .failed(let error): fail(index, "\(error)")
+        }
+    }
+
+    /// The header of a proxy lies before TLS, byte by byte if need be; nothing behind it may be taken. True once it is
+    /// there.
+    private mutating func readHeader(_ awaited: AwaitedHeader, _ index: Int, _ stream: Stream) -> Bool {
+        var seen = [UInt8](repeating: 0, count: ProxyHeader.mostBytes(of: awaited.version))
+        let count: Int
+        switch stream.peek(into: &seen) {
+        case .bytes(let some): count = some
+        case .wouldBlock: return false
+        case .end:
+            fail(index, "connection closed by client")
+            return false
+        case .failed(let error):
+            fail(index, "\(error)")
+            return false
+        }
+        let kept = guests[index].header
+        let all = kept + seen[..<count]
+        do throws(CloseReason) {
+            guard let header = try ShardCore.proxyHeader(all.span, awaited) else {
+                stream.skip(count)  // All of it belongs to the header.
+                guests[index].header = all
+                return false
+            }
+            stream.skip(header.length - kept.count)
+            if let client = header.client { stream.speaks(for: client) }
+        } catch {
+            fail(index, "\(error)")
+            return false
+        }
+        guests[index].header = []
+        guests[index].awaitedHeader = nil
+        return true
+    }
+
+    private mutating func watch(_ index: Int, _ stream: Stream, for events: UInt32) {
+        guard events != guests[index].watched else { return }
+        guests[index].watched = events
+        loop.change(stream.rawDescriptor, as: token(of: index), for: events)
+    }
+
+    /// To a shard, by turns: where the session lives is decided there.
+    private mutating func depart(_ index: Int, _ stream: Stream) {
+        counters.handshakes += 1
+        if stream.isResumed { counters.handshakesResumed += 1 }
+        let connection = MovingConnection(
+            stream: stream, unread: [], listener: guests[index].listener, isPlaced: false)
+        remove(index)
+        shards[nextShard].post { $0.adopt(connection) }
+        nextShard = (nextShard + 1) % shards.count
+    }
+
+    /// In the words for a connection that ends before its CONNECT.
+    private mutating func fail(_ index: Int, _ reason: String) {
+        guard let stream = guests[index].stream else { return }
+        counters.handshakesFailed += 1
+        counters.connectionsOpened += 1  // Those who are through count on their shard.
+        var fields: Logger.Metadata = ["address": "\(stream.peer.host)"]
+        if stream.peer.port != 0 { fields["port"] = .stringConvertible(stream.peer.port) }
+        fields["reason"] = "\(reason)"
+        fields["mistake"] = .stringConvertible(true)
+        log.notice("client disconnected", metadata: fields)
+        stream.finish()  // An alert that says why may be on its way.
+        remove(index)
+    }
+
+    private mutating func remove(_ index: Int, isWatched: Bool = true) {
+        if isWatched, let stream = guests[index].stream { loop.unwatch(stream.rawDescriptor) }
+        let incarnation = (guests[index].incarnation &+ 1) & 0x7FFF_FFFF
+        guests[index] = Guest()
+        guests[index].incarnation = incarnation
+        free.append(index)
+        counters.connections -= 1
+        reception.hurry(now: now)
+    }
+
+    private func token(of index: Int) -> UInt64 { UInt64(guests[index].incarnation) << 32 | UInt64(index) }
+
+    private func guest(of token: UInt64) -> Int? {
+        let index = Int(UInt32(truncatingIfNeeded: token))
+        guard index < guests.count, guests[index].incarnation == UInt32(token >> 32), guests[index].stream != nil
+        else { return nil }
+        return index
+    }
+}
