@@ -109,7 +109,8 @@ extension AccessControl {
         else { return .refused(.badUserNameOrPassword) }
         return .proven(
             Principal(
-                .user(name), userName: name, listener: signIn.listener, proof: .certificate(serial: certificate.serial)))
+                .user(name), userName: name, listener: signIn.listener, proof: .certificate(serial: certificate.serial))
+        )
     }
 
     private func device(named name: [UInt8]?) -> Accounts.Device? {
@@ -205,7 +206,9 @@ extension AccessControl {
             case .secret, nil: return false
             }
         case .device(let deviceId):
-            guard listener.admitsAccounts, let device = accounts.devices[deviceId], !device.isBlocked else { return false }
+            guard listener.admitsAccounts, let device = accounts.devices[deviceId], !device.isBlocked else {
+                return false
+            }
             return proof.kind == .certificate ? !isRevoked : device.secret.map(Credential.secret) == proof
         case .person(let id):
             guard listener.admitsAccounts, let name = principal.userName,
@@ -215,7 +218,9 @@ extension AccessControl {
             else { return false }
             return .hash(hash) == proof
         case .service(let name):
-            guard listener.admitsAccounts, let service = accounts.services[name], !service.isBlocked else { return false }
+            guard listener.admitsAccounts, let service = accounts.services[name], !service.isBlocked else {
+                return false
+            }
             return .secret(service.secret) == proof
         }
     }

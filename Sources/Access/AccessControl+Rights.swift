@@ -12,7 +12,8 @@ extension AccessControl {
             guard let device = accounts.devices[id], !device.isBlocked else { return nil }
             return Rights(policy: Policy.shipped(.device), userName: Array(id.utf8), client: client)
         case .person(let id):
-            guard let person = person(id, userName: principal.userName), !person.isBlocked, !person.mustChangePassword else {
+            guard let person = person(id, userName: principal.userName), !person.isBlocked, !person.mustChangePassword
+            else {
                 return nil
             }
             return Rights(
@@ -20,7 +21,9 @@ extension AccessControl {
                 client: client, owned: person.devices, reachesManagement: true)
         case .service(let name):
             guard let service = accounts.services[name], !service.isBlocked else { return nil }
-            guard let policy = policies[service.policy] ?? Policy.shipped(named: service.policy) else { return .nothing }
+            guard let policy = policies[service.policy] ?? Policy.shipped(named: service.policy) else {
+                return .nothing
+            }
             return Rights(
                 policy: policy, userName: Array(name.utf8), client: client,
                 reachesManagement: service.policy == ShippedPolicy.admin.rawValue && policies[service.policy] == nil)

@@ -20,7 +20,9 @@ extension PasswordFile {
         guard let first = name.first, let last = name.last else { throw .empty }
         guard name.count <= Limits.nameBytes else { throw .tooLong }
         guard isUTF8(name) else { throw .notUTF8 }
-        guard name.allSatisfy({ $0 >= 0x20 && $0 != 0x7F && $0 != UInt8(ascii: ":") }) else { throw .forbiddenCharacter }
+        guard name.allSatisfy({ $0 >= 0x20 && $0 != 0x7F && $0 != UInt8(ascii: ":") }) else {
+            throw .forbiddenCharacter
+        }
         guard first != UInt8(ascii: " "), last != UInt8(ascii: " ") else { throw .blankAround }
         guard first != UInt8(ascii: "#") else { throw .comment }
     }
@@ -29,7 +31,9 @@ extension PasswordFile {
     /// user go, for the last one would count.
     package static func setting(_ name: [UInt8], to hash: PasswordHash, in bytes: [UInt8]) -> [UInt8] {
         var (result, isThere): ([UInt8], Bool) = ([], false)
-        let ending = CredentialLines(bytes).first { _ in true }.map { Array(bytes[$0.content.endIndex..<$0.range.upperBound]) }
+        let ending = CredentialLines(bytes).first { _ in true }.map {
+            Array(bytes[$0.content.endIndex..<$0.range.upperBound])
+        }
         let newline = ending == [0x0D, 0x0A] ? [0x0D, 0x0A] : [UInt8(0x0A)]
         let entry = name + [UInt8(ascii: ":")] + Array(hash.text.utf8)
         for line in CredentialLines(bytes) {
@@ -67,21 +71,21 @@ extension PasswordFile {
             }
             switch line.fields {
             case .failure(let problem):
-                throw CredentialFileError(file: file, line: line.number, reason: problem.description)
+                throw AccessFileError(file: file, line: line.number, reason: problem.description)
             case .success((let name, let value)):
                 do throws(PasswordHashProblem) {
                     _ = try PasswordHash(parsing: value)
                     result += bytes[line.range]
                 } catch .plainText {
                     guard !value.isEmpty else {
-                        throw CredentialFileError(file: file, line: line.number, reason: "the password is empty")
+                        throw AccessFileError(file: file, line: line.number, reason: "the password is empty")
                     }
                     let hash = try make(Array(value))
                     result += name + [UInt8(ascii: ":")] + Array(hash.text.utf8)
                     result += bytes[line.content.endIndex..<line.range.upperBound]
                     count += 1
                 } catch {
-                    throw CredentialFileError(file: file, line: line.number, reason: error.description)
+                    throw AccessFileError(file: file, line: line.number, reason: error.description)
                 }
             }
         }

@@ -1,21 +1,3 @@
-/// Why a file of credentials cannot be used, and where that stands. Holds nothing of what the line says.
-package struct CredentialFileError: Error, Equatable, CustomStringConvertible {
-    package let file: String
-    /// Counted from 1; nil where the whole file is meant.
-    package let line: Int?
-    /// Ready for a person, on one line.
-    package let reason: String
-
-    package init(file: String, line: Int? = nil, reason: String) {
-        self.file = file
-        self.line = line
-        self.reason = reason
-    }
-
-    /// The one line `FILE:LINE: reason`.
-    package var description: String { line.map { "\(file):\($0): \(reason)" } ?? "\(file): \(reason)" }
-}
-
 /// The users of a `password_file`, as `mosquitto_passwd` and `martlet passwd` write it: a line `name:hash` each. Empty
 /// lines and lines that begin with `#` are passed over; of two lines with the same name the later one counts, as in
 /// Mosquitto. A line of any other form makes the whole file unusable, where Mosquitto leaves it out: a user that is
@@ -26,14 +8,8 @@ package struct PasswordFile: Sendable {
         package static let nameBytes = 65_535
     }
 
-    /// What is worth a look although the file can be used.
-    package struct Warning: Sendable, Equatable {
-        package let line: Int
-        package let reason: String
-    }
-
     private let hashes: [[UInt8]: PasswordHash]
-    package let warnings: [Warning]
+    package let warnings: [AccessFileWarning]
 
     package var count: Int { hashes.count }
 
@@ -42,7 +18,7 @@ package struct PasswordFile: Sendable {
 
     package static let empty = PasswordFile(hashes: [:], warnings: [], costliest: nil)
 
-    private init(hashes: [[UInt8]: PasswordHash], warnings: [Warning], costliest: PasswordHash?) {
+    private init(hashes: [[UInt8]: PasswordHash], warnings: [AccessFileWarning], costliest: PasswordHash?) {
         self.hashes = hashes
         self.warnings = warnings
         self.costliest = costliest
@@ -51,16 +27,16 @@ package struct PasswordFile: Sendable {
     package subscript(name: [UInt8]) -> PasswordHash? { hashes[name] }
 
     /// `file` is for errors only.
-    package static func parse(_ bytes: [UInt8], file: String) throws(CredentialFileError) -> PasswordFile {
+    package static func parse(_ bytes: [UInt8], file: String) throws(AccessFileError) -> PasswordFile {
         guard bytes.count <= Limits.fileBytes else {
-            throw CredentialFileError(file: file, reason: "longer than \(Limits.fileBytes) bytes")
+            throw AccessFileError(file: file, reason: "longer than \(Limits.fileBytes) bytes")
         }
         var hashes: [[UInt8]: PasswordHash] = [:]
-        var warnings: [Warning] = []
+        var warnings: [AccessFileWarning] = []
         var costliest: PasswordHash?
         for line in CredentialLines(bytes) {
-            func error(_ reason: String) -> CredentialFileError {
-                CredentialFileError(file: file, line: line.number, reason: reason)
+            func error(_ reason: String) -> AccessFileError {
+                AccessFileError(file: file, line: line.number, reason: reason)
             }
             guard !line.isPassedOver else { continue }
             let name: [UInt8]
@@ -73,13 +49,17 @@ package struct PasswordFile: Sendable {
             do throws(PasswordHashProblem) {
                 hash = try PasswordHash(parsing: value)
             } catch {
-                throw CredentialFileError(file: file, line: line.number, reason: error.description)
+                throw AccessFileError(file: file, line: line.number, reason: error.description)
             }
             if !isUTF8(name) {
-                warnings.append(.init(line: line.number, reason: "a user name that is not UTF-8 can't sign in"))
+                warnings.append(
+                    AccessFileWarning(
+                        file: file, line: line.number, reason: "a user name that is not UTF-8 can't sign in"))
             }
             if hashes.updateValue(hash, forKey: name) != nil {
-                warnings.append(.init(line: line.number, reason: "takes the place of an earlier line of the same user"))
+                warnings.append(
+                    AccessFileWarning(
+                        file: file, line: line.number, reason: "takes the place of an earlier line of the same user"))
             }
             if hash.costMicroseconds > costliest?.costMicroseconds ?? 0 { costliest = hash }
         }

@@ -17,7 +17,8 @@ extension Policy {
     ) -> Decision {
         if !reachesManagement, topic.first == UInt8(ascii: "$"), topic.span.managementTopics == .all {
             return Decision(
-                isAllowed: false, line: nil, explanation: "denied: a management topic, which goes by role and not by lines")
+                isAllowed: false, line: nil,
+                explanation: "denied: a management topic, which goes by role and not by lines")
         }
         let names = RuleNames(userName: userName, client: client, owned: owned)
         let access: TopicAccess = direction == .read ? .read : .write

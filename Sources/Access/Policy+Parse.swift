@@ -6,9 +6,9 @@ extension Policy {
     /// file denies everything.
     package static func parse(
         _ bytes: [UInt8], file: String, dialect: Dialect = .mosquitto
-    ) throws(PolicyError) -> Policy {
+    ) throws(AccessFileError) -> Policy {
         guard bytes.count <= PolicyLimits.fileBytes else {
-            throw PolicyError(file: file, line: nil, reason: "longer than \(PolicyLimits.fileBytes) bytes")
+            throw AccessFileError(file: file, line: nil, reason: "longer than \(PolicyLimits.fileBytes) bytes")
         }
         var reader = PolicyReader(bytes: bytes, file: file, dialect: dialect)
         try reader.read()
@@ -25,7 +25,7 @@ private struct PolicyReader {
     let file: String
     let dialect: Policy.Dialect
     var rules: [Policy.Rule] = []
-    var warnings: [PolicyWarning] = []
+    var warnings: [AccessFileWarning] = []
     /// The section of each user that has been named.
     var names: [[UInt8]: Int] = [:]
     /// How many sections there are.
@@ -40,7 +40,7 @@ private struct PolicyReader {
         self.dialect = dialect
     }
 
-    mutating func read() throws(PolicyError) {
+    mutating func read() throws(AccessFileError) {
         var start = bytes.starts(with: [0xEF, 0xBB, 0xBF]) ? 3 : 0  // What editors put in front of UTF-8.
         while start < bytes.count {
             let end = bytes[start...].firstIndex(of: UInt8(ascii: "\n")) ?? bytes.count
@@ -49,11 +49,11 @@ private struct PolicyReader {
             start = end + 1
         }
         if untold > 0 {
-            warnings.append(PolicyWarning(file: file, line: line, reason: "and \(untold) more like these"))
+            warnings.append(AccessFileWarning(file: file, line: line, reason: "and \(untold) more like these"))
         }
     }
 
-    private mutating func read(_ text: Range<Int>) throws(PolicyError) {
+    private mutating func read(_ text: Range<Int>) throws(AccessFileError) {
         guard !text.isEmpty, bytes[text.lowerBound] != UInt8(ascii: "#") else { return }
         guard bytes.span.extracting(text).isWellFormedUTF8 else { throw error("this line is not UTF-8") }
         guard !bytes[text].contains(0) else { throw error("this line has a NUL in it") }
@@ -68,7 +68,7 @@ private struct PolicyReader {
         }
     }
 
-    private mutating func readUser(_ text: Range<Int>) throws(PolicyError) {
+    private mutating func readUser(_ text: Range<Int>) throws(AccessFileError) {
         guard dialect == .mosquitto else {
             throw error("a policy has no user lines: it counts for whoever it is given to")
         }
@@ -84,7 +84,7 @@ private struct PolicyReader {
         sections += 1
     }
 
-    private mutating func readTopic(_ text: Range<Int>, section: Int) throws(PolicyError) {
+    private mutating func readTopic(_ text: Range<Int>, section: Int) throws(AccessFileError) {
         let isPattern = section == Policy.patternSection
         guard !text.isEmpty else { throw error("\(isPattern ? "pattern" : "topic") without a topic") }
         let (word, rest) = firstWord(of: text)
@@ -105,7 +105,7 @@ private struct PolicyReader {
     }
 
     /// Wildcards where 4.7.1 allows them; lengths.
-    private func checkFilter(_ topic: Range<Int>) throws(PolicyError) {
+    private func checkFilter(_ topic: Range<Int>) throws(AccessFileError) {
         guard topic.count <= PolicyLimits.textBytes else {
             throw error("a topic longer than \(PolicyLimits.textBytes) bytes")
         }
@@ -129,7 +129,7 @@ private struct PolicyReader {
         }
     }
 
-    private mutating func checkPlaceholders(_ topic: Range<Int>, isPattern: Bool) throws(PolicyError) {
+    private mutating func checkPlaceholders(_ topic: Range<Int>, isPattern: Bool) throws(AccessFileError) {
         let placeholders = Placeholder.all(in: bytes.span.extracting(topic), dialect: dialect)
         switch (dialect, isPattern) {
         case (.mosquitto, true) where placeholders.isEmpty:
@@ -165,11 +165,11 @@ private struct PolicyReader {
 
     private func shown(_ text: Range<Int>) -> String { printable(bytes[text]) }
 
-    private func error(_ reason: String) -> PolicyError { PolicyError(file: file, line: line, reason: reason) }
+    private func error(_ reason: String) -> AccessFileError { AccessFileError(file: file, line: line, reason: reason) }
 
     private mutating func warn(_ reason: String) {
         if warnings.count < PolicyLimits.warnings {
-            warnings.append(PolicyWarning(file: file, line: line, reason: reason))
+            warnings.append(AccessFileWarning(file: file, line: line, reason: reason))
         } else {
             untold += 1
         }

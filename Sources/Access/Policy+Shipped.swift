@@ -43,7 +43,7 @@ extension Policy {
     private static let loopback = compiled(.loopback)
 
     private static func compiled(_ policy: ShippedPolicy) -> Policy {
-        do throws(PolicyError) {
+        do throws(AccessFileError) {
             return try parse(policy.text, file: policy.file, dialect: .martlet)
         } catch {
             preconditionFailure("a shipped policy is wrong: \(error)")

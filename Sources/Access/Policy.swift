@@ -29,12 +29,12 @@ package struct Policy: Sendable {
     package let file: String
     package let dialect: Dialect
     /// What a person should look at; at most `PolicyLimits.warnings` and one that counts the rest.
-    package let warnings: [PolicyWarning]
+    package let warnings: [AccessFileWarning]
     /// In the order of the file.
     let rules: [Rule]
     let compiled: TopicRules
 
-    init(file: String, dialect: Dialect, warnings: [PolicyWarning], rules: [Rule], compiled: TopicRules) {
+    init(file: String, dialect: Dialect, warnings: [AccessFileWarning], rules: [Rule], compiled: TopicRules) {
         self.file = file
         self.dialect = dialect
         self.warnings = warnings
@@ -53,32 +53,6 @@ package enum PolicyLimits {
     package static let separators = 200
     /// That are told one by one.
     package static let warnings = 20
-}
-
-/// Why a policy cannot be used, and where that stands.
-package struct PolicyError: Error, Equatable, CustomStringConvertible {
-    /// As the caller named it.
-    package let file: String
-    /// Counted from 1; nil where the whole file is meant.
-    package let line: Int?
-    /// Ready for a person, on one line.
-    package let reason: String
-
-    /// The one line `FILE:LINE: reason`.
-    package var description: String {
-        if let line { "\(file):\(line): \(reason)" } else { "\(file): \(reason)" }
-    }
-}
-
-/// What somebody should know about a policy that can be used all the same.
-package struct PolicyWarning: Sendable, Equatable, CustomStringConvertible {
-    /// As in `PolicyError`.
-    package let file: String
-    package let line: Int
-    package let reason: String
-
-    /// The one line `FILE:LINE: warning: reason`.
-    package var description: String { "\(file):\(line): warning: \(reason)" }
 }
 
 /// What a rule grants, or that it denies.

@@ -12,13 +12,13 @@ package struct PreSharedKeys: Sendable {
     private let keys: [[UInt8]: [UInt8]]
     /// Of each key that counts with its identity: what `Principal.credential` holds.
     let credentials: Set<Credential>
-    package let warnings: [PasswordFile.Warning]
+    package let warnings: [AccessFileWarning]
 
     package static let empty = PreSharedKeys(keys: [:], credentials: [], warnings: [])
 
     package var count: Int { keys.count }
 
-    private init(keys: [[UInt8]: [UInt8]], credentials: Set<Credential>, warnings: [PasswordFile.Warning]) {
+    private init(keys: [[UInt8]: [UInt8]], credentials: Set<Credential>, warnings: [AccessFileWarning]) {
         self.keys = keys
         self.credentials = credentials
         self.warnings = warnings
@@ -27,16 +27,16 @@ package struct PreSharedKeys: Sendable {
     package subscript(identity: [UInt8]) -> [UInt8]? { keys[identity] }
 
     /// `file` is for errors only.
-    package static func parse(_ bytes: [UInt8], file: String) throws(CredentialFileError) -> PreSharedKeys {
+    package static func parse(_ bytes: [UInt8], file: String) throws(AccessFileError) -> PreSharedKeys {
         guard bytes.count <= PasswordFile.Limits.fileBytes else {
-            throw CredentialFileError(file: file, reason: "longer than \(PasswordFile.Limits.fileBytes) bytes")
+            throw AccessFileError(file: file, reason: "longer than \(PasswordFile.Limits.fileBytes) bytes")
         }
         var keys: [[UInt8]: [UInt8]] = [:]
         var credentials: Set<Credential> = []
-        var warnings: [PasswordFile.Warning] = []
+        var warnings: [AccessFileWarning] = []
         for line in CredentialLines(bytes) {
-            func error(_ reason: String) -> CredentialFileError {
-                CredentialFileError(file: file, line: line.number, reason: reason)
+            func error(_ reason: String) -> AccessFileError {
+                AccessFileError(file: file, line: line.number, reason: reason)
             }
             guard !line.isPassedOver else { continue }
             let (identity, text): ([UInt8], ArraySlice<UInt8>)
@@ -53,7 +53,10 @@ package struct PreSharedKeys: Sendable {
             guard key.count <= Limits.keyBytes else { throw error("the key is longer than \(Limits.keyBytes) bytes") }
             if let earlier = keys.updateValue(key, forKey: identity) {
                 credentials.remove(.key(earlier, identity: identity))
-                warnings.append(.init(line: line.number, reason: "takes the place of an earlier line of the same identity"))
+                warnings.append(
+                    AccessFileWarning(
+                        file: file, line: line.number, reason: "takes the place of an earlier line of the same identity"
+                    ))
             }
             credentials.insert(.key(key, identity: identity))
         }

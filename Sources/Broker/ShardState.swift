@@ -112,6 +112,11 @@ package struct ShardState: Sendable {
         if Int(number) < throttles.count { throttles[Int(number)] = Throttle() }
     }
 
+    /// A proxy has said for whom it speaks.
+    package mutating func setProof(_ number: ConnectionNumber, _ proof: ConnectionProof) {
+        connections[Int(number)].proof = proof
+    }
+
     /// A packet has come whole. Throws what is wrong with it; the caller posts the mail that is in the outbox, so that
     /// nothing overtakes it, and then ends the connection for that reason [MQTT-4.8.0-1].
     package mutating func receive(

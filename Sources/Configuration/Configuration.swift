@@ -183,6 +183,9 @@ package struct Configuration: Sendable, Equatable {
     /// Devices, people, firmware.
     package var management = Management()
 
+    /// Where the file has keys that are about the whole broker.
+    package var places = KeyPlaces()
+
     /// What is accepted but should be known, in the order of the files.
     package var warnings: [ConfigurationWarning] = []
 

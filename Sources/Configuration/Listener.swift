@@ -60,6 +60,8 @@ extension Configuration {
         package var access = Access()
         /// Certificates and keys.
         package var tls = TLS()
+        /// Where the file has keys that are about this listener alone.
+        package var places = KeyPlaces()
 
         package init(port: UInt16, address: String? = nil) {
             self.port = port
@@ -70,6 +72,11 @@ extension Configuration {
             port = 0
             self.socketPath = socketPath
         }
+    }
+
+    /// Where a key stands that counts at a listener, for errors that show only when the file that it names is read.
+    package func place(of key: Key, at listener: Listener) -> KeyPlaces.Place? {
+        listener.places[key.rawValue] ?? places[key.rawValue]
     }
 
     /// Whether a listener is the one of `isLoopbackOnly`.
@@ -139,8 +146,6 @@ extension Configuration {
         package var parameterFile: String?
         /// `psk_hint`: turns on pre-shared keys, and is shown to clients. Nil (unset): no pre-shared keys.
         package var keyHint: String?
-        /// Where the file has these keys, for errors that show when their files are read.
-        package var places = KeyPlaces()
 
         package init() {}
 

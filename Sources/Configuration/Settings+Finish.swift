@@ -15,12 +15,11 @@ extension Settings {
 
     private mutating func notePlaces() {
         for (place, position) in seen {
-            guard let listener = place.listener else { continue }
             let found = Configuration.KeyPlaces.Place(file: position.file, line: position.line)
-            if listener < 0 {
-                defaultListener.tls.places[place.key.rawValue] = found
-            } else {
-                listeners[listener].tls.places[place.key.rawValue] = found
+            switch place.listener {
+            case nil: configuration.places[place.key.rawValue] = found
+            case let listener? where listener < 0: defaultListener.places[place.key.rawValue] = found
+            case let listener?: listeners[listener].places[place.key.rawValue] = found
             }
         }
     }

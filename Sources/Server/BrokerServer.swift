@@ -1,4 +1,4 @@
-import Access
+package import Access
 package import Broker
 import CLinux
 package import Configuration
@@ -19,9 +19,11 @@ package final class BrokerServer: Sendable {
     private let lobby: Lobby?
     private let listeners: [Listener]
     private let tickets = TicketKeys()
-    private let keys: PreSharedKeys
     /// The configuration in force.
     private let configuration: Lock<Configuration>
+    /// Who may connect and do what. Held while the shards are told, so that they all learn of changes in one order.
+    private let access: Lock<AccessControl>
+    private let throttle: Lock<SignInThrottle>
     private let topics: SystemTopics
     private let memory: MemoryWatch
     private let logs: Loggers
@@ -42,35 +44,32 @@ package final class BrokerServer: Sendable {
         try self.init(configuration: configuration, limits: limits, logs: Loggers(logger))
     }
 
-    /// `keys` are asked for where a listener has `psk_hint`.
-    package convenience init(
-        configuration: Configuration, logs: Loggers, keys: @escaping PreSharedKeys = { _, _ in nil }
-    ) throws {
-        try self.init(configuration: configuration, limits: Limits(configuration), logs: logs, keys: keys)
+    package convenience init(configuration: Configuration, logs: Loggers) throws {
+        try self.init(configuration: configuration, limits: Limits(configuration), logs: logs)
     }
 
-    private init(
-        configuration: Configuration, limits: Limits, logs: Loggers, keys: @escaping PreSharedKeys = { _, _ in nil }
-    ) throws {
+    private init(configuration: Configuration, limits: Limits, logs: Loggers) throws {
         raiseOpenFileLimit()
         let count = configuration.shards ?? Int(usable_cpus())
         tune_malloc(CInt(count + 1))
         self.logs = logs
-        self.keys = keys
         self.configuration = Lock(configuration)
         (stopRequests, stopRequest) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
         (stopped, stoppedSignal) = AsyncStream.makeStream()
-        let contexts = try configuration.tlsContexts(tickets: tickets, keys: keys)
+        let files = try AccessFiles(configuration)
+        warnings = files.warnings
+        access = Lock(files.control)
+        throttle = Lock(SignInThrottle(attempts: configuration.management.loginAttempts))
+        let contexts = try configuration.tlsContexts(tickets: tickets, keys: Self.keys(access))
         listeners = try Self.bind(configuration, contexts)
         directory = Lock(Directory(shards: count, seed: .random(in: 0...(.max))))
         let backlogs = (0..<count).map { _ in Backlog(bound: limits.mailboxBytes) }
         let now = Instant(milliseconds: monotonicNanoseconds() / 1_000_000)
         let rules = configuration.listeners.map { ListenerRules($0, of: configuration) }
-        let (access, passwords) = (AccessControl(configuration), PasswordWorkers())
-        let throttle = Lock(SignInThrottle(attempts: configuration.management.loginAttempts))
-        shards = try (0..<count).map { [directory] shard in
+        let passwords = PasswordWorkers()
+        shards = try (0..<count).map { [directory, throttle] shard in
             let state = ShardState(
-                shard: shard, of: count, limits: limits, rules: rules, access: access, directory: directory,
+                shard: shard, of: count, limits: limits, rules: rules, access: files.control, directory: directory,
                 throttle: throttle, now: now)
             return try Shard(state, backlogs: backlogs, passwords: passwords, logs: logs)
         }
@@ -99,9 +98,7 @@ package final class BrokerServer: Sendable {
             }
             log.info("listening", metadata: ["address": "\(listener.socket.address)"])
         }
-        if configuration.listeners.contains(where: { configuration.access(at: $0).allowsAnonymous ?? false }) {
-            log.warning("anonymous clients may connect and use every topic")
-        }
+        tellOfAnonymous()
         log.info("started", metadata: ["version": "\(martletVersion)", "shards": "\(shards.count)"])
         let housekeeping = Task { [topics] in await topics.run() }
         await memory.setLimit(self.configuration.withLock { $0 }.memoryLimit)  // A reload may have come first.
@@ -126,19 +123,52 @@ package final class BrokerServer: Sendable {
         log.info("stopped")
     }
 
-    /// A configuration that has been read for a reload, with what its files of TLS hold.
+    /// What should be known of the files that the configuration names.
+    package let warnings: [ConfigurationWarning]
+
+    private func tellOfAnonymous() {
+        let listeners = access.withLock { $0.listeners.filter(\.allowsAnonymous) }
+        guard !listeners.isEmpty else { return }
+        let isOpen = listeners.contains { $0.policy == nil }
+        log.warning(isOpen ? "anonymous clients may connect and use every topic" : "anonymous clients may connect")
+    }
+
+    /// The pre-shared keys in force. From any thread.
+    private static func keys(_ access: Lock<AccessControl>) -> KeyLookup {
+        { listener, identity in access.withLock { $0.listeners[listener].keys?[identity] } }
+    }
+
+    /// Other devices, people or services from now on; whoever may not be connected any more is disconnected at once. From
+    /// any thread.
+    package func adopt(_ accounts: Accounts) {
+        access.withLock { access in
+            let changed = accounts.changes(from: access.accounts)
+            access.accounts = accounts
+            tellShards(access, changed: changed)
+        }
+    }
+
+    private func tellShards(_ access: AccessControl, changed: Set<Identity>?) {
+        for shard in shards { shard.post { $0.adopt(access, changed: changed) } }
+    }
+
+    /// A configuration that has been read for a reload, with what its files hold.
     package struct Reloadable: Sendable {
         fileprivate let configuration: Configuration
         /// The keys whose new values wait for a start.
         package let kept: [String]
+        fileprivate let files: AccessFiles
         fileprivate let contexts: [TLSContext?]
+
+        package var warnings: [ConfigurationWarning] { files.warnings }
     }
 
     /// Reads what a configuration names, and changes nothing.
     package func prepare(_ new: Configuration) throws(ConfigurationError) -> Reloadable {
         let (effective, kept) = new.reloaded(over: configuration.withLock { $0 })
-        let contexts = try effective.tlsContexts(tickets: tickets, keys: keys)
-        return Reloadable(configuration: effective, kept: kept, contexts: contexts)
+        let files = try AccessFiles(effective)
+        let contexts = try effective.tlsContexts(tickets: tickets, keys: Self.keys(access))
+        return Reloadable(configuration: effective, kept: kept, files: files, contexts: contexts)
     }
 
     /// Whoever connects to a listener, by its number, from now on meets this context. A listener without TLS stays so.
@@ -157,8 +187,13 @@ package final class BrokerServer: Sendable {
         let rules = effective.listeners.map { ListenerRules($0, of: effective) }
         await lobby?.adopt(Limits(effective), rules)
         for shard in shards { await shard.adopt(Limits(effective), rules) }
-        let access = AccessControl(effective)
-        for shard in shards { await shard.adopt(access, changed: nil) }
+        throttle.withLock { $0.attempts = effective.management.loginAttempts }
+        access.withLock { access in
+            let accounts = access.accounts
+            access = reloadable.files.control
+            access.accounts = accounts
+            tellShards(access, changed: nil)
+        }
         await topics.setInterval(effective.systemInterval)
         await memory.setLimit(effective.memoryLimit)
     }

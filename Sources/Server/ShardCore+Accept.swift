@@ -1,3 +1,4 @@
+import Access
 import Broker
 import CLinux
 import Glibc
@@ -33,8 +34,20 @@ extension ShardCore {
             return nil
         }
         table[number].watched = EPOLLIN.rawValue
-        state.open(number, listener: listener, isPlaced: isPlaced, now: now)
+        state.open(number, listener: listener, isPlaced: isPlaced, proof: Self.proof(stream), now: now)
         return number
+    }
+
+    /// What the connection itself says of who is at its other end.
+    static func proof(_ stream: Stream) -> ConnectionProof {
+        let certificate = stream.clientCertificate.map {
+            ClientCertificate(
+                commonName: $0.commonName, subject: $0.subject, serial: $0.serial, fingerprint: $0.fingerprint,
+                isForClients: $0.isForClients)
+        }
+        return ConnectionProof(
+            source: SignInThrottle.Source(address: stream.peer.bytes), certificate: certificate,
+            keyIdentity: stream.keyIdentity)
     }
 
     /// A connection that comes from the lobby, or from another shard with the bytes that were read there.

@@ -111,7 +111,10 @@ extension ShardCore {
                 guard let header = try Self.proxyHeader(bytes, awaited) else { return 0 }
                 offset = header.length
                 table[number].awaitedHeader = nil
-                if let client = header.client { table[number].stream?.speaks(for: client) }
+                if let client = header.client, let stream = table[number].stream {
+                    stream.speaks(for: client)
+                    state.setProof(number, Self.proof(stream))
+                }
             }
             while isRead(number), let header = try Self.header(bytes, at: offset) {
                 let start = offset + header.length

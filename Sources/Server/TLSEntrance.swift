@@ -14,7 +14,7 @@ final class TLSEntrance: Sendable {
 }
 
 /// The pre-shared key of an identity at a listener, by number; nil where nobody has that name. From any thread.
-package typealias PreSharedKeys = @Sendable (_ listener: Int, _ identity: [UInt8]) -> [UInt8]?
+package typealias KeyLookup = @Sendable (_ listener: Int, _ identity: [UInt8]) -> [UInt8]?
 
 extension TLSSettings {
     init(_ tls: Configuration.TLS) {
@@ -44,7 +44,7 @@ extension Configuration {
     /// The contexts of all listeners, by number; nil where a listener has no TLS. Reads their files. Throws what is wrong
     /// with the first that can't be used, and where the configuration names it.
     package func tlsContexts(
-        tickets: TicketKeys, keys: @escaping PreSharedKeys
+        tickets: TicketKeys, keys: @escaping KeyLookup
     ) throws(ConfigurationError) -> [TLSContext?] {
         var contexts: [TLSContext?] = []
         for (number, listener) in listeners.enumerated() {
@@ -57,7 +57,7 @@ extension Configuration {
             do throws(TLSError) {
                 contexts.append(try TLSContext(settings, tickets: tickets))
             } catch {
-                let place = listener.tls.places[error.key]
+                let place = listener.places[error.key]
                 throw ConfigurationError(
                     file: place?.file ?? "listener \(listener.port)", line: place?.line, reason: "\(error)")
             }

@@ -31,6 +31,8 @@ package final class ListeningSocket: Sendable {
     /// Seconds after which a TCP peer that answers nothing counts as gone: neither a probe nor what was sent to it.
     package static let vanishedAfter: CInt = 600
     private static let backlog: CInt = 4096
+    /// Of TCP, for the resolver.
+    static let streamType = CInt(SOCK_STREAM.rawValue)
 
     private let descriptor: Descriptor
     /// With the port that the system chose, where 0 was asked for.

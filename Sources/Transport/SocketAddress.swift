@@ -71,6 +71,15 @@ package struct SocketAddress: Sendable {
         }
     }
 
+    /// The 4 or 16 bytes of an IPv4 or IPv6 address, none of a unix socket.
+    package var bytes: [UInt8] {
+        switch place {
+        case .ipv4(let address): unsafe withUnsafeBytes(of: address.sin_addr) { unsafe Array($0) }
+        case .ipv6(let address): unsafe withUnsafeBytes(of: address.sin6_addr) { unsafe Array($0) }
+        case .unix: []
+        }
+    }
+
     /// 0 for a unix socket.
     package var port: UInt16 {
         switch place {
@@ -191,7 +200,7 @@ extension SocketAddress {
         _ host: String?, port: UInt16, only version: Version? = nil
     ) throws(ResolutionError) -> [SocketAddress] {
         var hints = unsafe addrinfo()
-        unsafe hints.ai_socktype = CInt(SOCK_STREAM.rawValue)
+        unsafe hints.ai_socktype = ListeningSocket.streamType
         unsafe hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV
         unsafe hints.ai_family =
             switch version {

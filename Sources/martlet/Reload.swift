@@ -42,7 +42,7 @@ actor Reload {
             return refuse("\(error)")
         }
         log.adopt(Log.Settings(configuration), destinations.writers)
-        Serve.tell(of: configuration.warnings, logger)
+        Serve.tell(of: configuration.warnings + reloadable.warnings, logger)
         await server.adopt(reloadable)
         for key in reloadable.kept {
             logger.warning("a key has another value now, which counts from the next start", metadata: ["key": "\(key)"])

@@ -76,6 +76,7 @@ struct Serve: AsyncParsableCommand {
         } catch let error as ConfigurationError {
             throw Failure(.badConfiguration, error)
         }
+        Self.tell(of: server.warnings, logger)
         let pidFile = try configuration.pidFile.map { path throws(Failure) in try PidFile(path) }
         defer { pidFile?.remove() }
         if let path = configuration.dataDirectory {
@@ -86,7 +87,7 @@ struct Serve: AsyncParsableCommand {
             server.giveSockets(to: user.user, user.group)
             try user.become()
         }
-        let data = try configuration.dataDirectory.map { path throws(Failure) in try OpenData(path) { _ in } }
+        let data = try configuration.dataDirectory.map { path throws(Failure) in try OpenData(path) { server.adopt($0) } }
         defer { data?.stop() }
         for warning in data?.directory.warnings ?? [] { logger.warning("\(warning)") }
         if data != nil { logger.warning("data_dir keeps accounts; sessions and messages are kept in memory only") }

@@ -38,13 +38,13 @@ import Testing
     ])
     func `with a line that is wrong makes nobody a user, and says where`(_ line: String, _ reason: String) throws {
         let text = "# users\nbob:HASH\n\(line)\n".replacing("HASH", with: Self.hash)
-        let error = #expect(throws: CredentialFileError.self) { try Self.parse(text) }
+        let error = #expect(throws: AccessFileError.self) { try Self.parse(text) }
         #expect(error?.line == 3 && error?.reason.contains(reason) == true, "\(error.map(\.description) ?? "")")
         #expect(error?.description.hasPrefix("users:3: ") == true)
     }
 
     @Test func `that begins with a byte order mark is refused rather than read as another name`() {
-        let error = #expect(throws: CredentialFileError.self) { try Self.parse("\u{FEFF}alice:\(Self.hash)\n") }
+        let error = #expect(throws: AccessFileError.self) { try Self.parse("\u{FEFF}alice:\(Self.hash)\n") }
         #expect(error?.line == 1)
     }
 
@@ -90,7 +90,7 @@ import Testing
 
     @Test func `hashes plain text and leaves what is hashed`() throws {
         let text = "# c\na:one\r\nb:\(Self.hash.text)\nc:$two\n"
-        #expect(throws: CredentialFileError.self) {
+        #expect(throws: AccessFileError.self) {
             try PasswordFile.hashingPlainText(in: Array(text.utf8), file: "f") { _ in Self.hash }
         }
         var seen: [String] = []
@@ -136,7 +136,7 @@ import Testing
         (String(repeating: "x", count: 257) + ":00", "longer than 256"), ("a:" + String(repeating: "11", count: 513), "longer than 512"),
     ])
     func `with a line that is wrong is refused whole, and shows no key`(_ line: String, _ reason: String) {
-        let error = #expect(throws: CredentialFileError.self) { try Self.parse("ok:1234\n\(line)\n") }
+        let error = #expect(throws: AccessFileError.self) { try Self.parse("ok:1234\n\(line)\n") }
         #expect(error?.line == 2 && error?.reason.contains(reason) == true, "\(error.map(\.description) ?? "")")
     }
 
@@ -171,7 +171,7 @@ import Testing
                 }
             }
             let lines = bytes.count { $0 == 0x0A } + 1
-            do throws(CredentialFileError) {
+            do throws(AccessFileError) {
                 let file = try PasswordFile.parse(bytes, file: "f")
                 #expect(file.count <= lines, "seed \(seed), iteration \(iteration)")
                 accepted += file.count > 0 ? 1 : 0
@@ -184,7 +184,7 @@ import Testing
             } catch {
                 #expect((1...lines).contains(error.line ?? 0), "\(error), seed \(seed), iteration \(iteration)")
             }
-            do throws(CredentialFileError) {
+            do throws(AccessFileError) {
                 let keys = try PreSharedKeys.parse(bytes, file: "f")
                 #expect(keys.count <= lines)
             } catch {

@@ -61,7 +61,7 @@ import Testing
 
     @Test func `says what to do about argon2id, and shows no password in an error`() {
         #expect(PasswordHashProblem.argon2.description.contains("martlet passwd"))
-        let error = #expect(throws: CredentialFileError.self) {
+        let error = #expect(throws: AccessFileError.self) {
             try PasswordFile.parse(Array("alice:hunter2\n".utf8), file: "users")
         }
         #expect(error?.description.contains("hunter2") == false)

@@ -158,17 +158,17 @@ struct PolicyRow: CustomTestStringConvertible, Sendable {
         ("user " + String(repeating: "a", count: 65_536), 1, "longer than 65535"),
     ])
     func `that is wrong names file, line and reason`(_ text: String, _ line: Int, _ reason: String) {
-        let error = #expect(throws: PolicyError.self) { try Policy.parse(Array(text.utf8), file: "f.acl") }
+        let error = #expect(throws: AccessFileError.self) { try Policy.parse(Array(text.utf8), file: "f.acl") }
         #expect(error?.line == line)
         #expect(error?.description.hasPrefix("f.acl:\(line): ") == true)
         #expect(error?.reason.contains(reason) == true, "\(error?.reason ?? "")")
     }
 
     @Test func `that is not UTF-8, or too long, is refused`() {
-        let error = #expect(throws: PolicyError.self) { try Policy.parse([0x0A] + "topic ".utf8 + [0xFF], file: "f") }
+        let error = #expect(throws: AccessFileError.self) { try Policy.parse([0x0A] + "topic ".utf8 + [0xFF], file: "f") }
         #expect(error?.description == "f:2: this line is not UTF-8")
         let long = [UInt8](repeating: UInt8(ascii: "\n"), count: PolicyLimits.fileBytes + 1)
-        #expect(throws: PolicyError.self) { try Policy.parse(long, file: "f") }
+        #expect(throws: AccessFileError.self) { try Policy.parse(long, file: "f") }
         #expect(throws: Never.self) { try Policy.parse(long.dropLast(), file: "f") }
     }
 
@@ -250,7 +250,7 @@ struct PolicyRow: CustomTestStringConvertible, Sendable {
         "user bob", "topic devices/%o/x", "topic devices/%u/x", "pattern %o/%o", "pattern x-%o/y", "pattern %o%u",
     ])
     func `refuses what it has no meaning for`(_ text: String) {
-        let error = #expect(throws: PolicyError.self) {
+        let error = #expect(throws: AccessFileError.self) {
             try Policy.parse(Array(text.utf8), file: "p.acl", dialect: .martlet)
         }
         #expect(error?.line == 1)
