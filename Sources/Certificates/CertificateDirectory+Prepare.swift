@@ -79,9 +79,9 @@ extension CertificateDirectory {
         let lines = String(decoding: bytes, as: UTF8.self).split(
             omittingEmptySubsequences: false, whereSeparator: \.isNewline)
         for (index, line) in lines.enumerated() {
-            let text = line.filter { !$0.isWhitespace }
-            guard !text.isEmpty, text.first != "#" else { continue }
-            guard let name = ServerName(text) else {
+            let words = line.split(whereSeparator: \.isWhitespace)
+            guard let text = words.first, text.first != "#" else { continue }
+            guard words.count == 1, let name = ServerName(String(text)) else {
                 throw .damaged(file: namesFile, "line \(index + 1) is neither a host name nor an address")
             }
             names.append(name)
@@ -96,7 +96,7 @@ extension CertificateDirectory {
         let now = max(clock, Self.earliest)
         if now != clock { steps.append(.clockIsWrong(clock, instead: now)) }
         try makeDirectory(path)
-        for (file, mode) in [(path, 0o700), (authorityKeyFile, 0o600), (serverKeyFile, 0o600)] as [(String, mode_t)] {
+        for (file, mode) in [(path, 0o700), (authorityKeyFile, 0o600)] as [(String, mode_t)] {
             if try tighten(file, to: mode) { steps.append(.closed(file)) }
         }
         let lock = try FileLock("\(path)/lock")

@@ -10,13 +10,14 @@ func contents(of path: String, limit: Int) throws(CertificateError) -> [UInt8]? 
         return nil
     }
     defer { close(descriptor) }
+    _ = fcntl(descriptor, F_SETFL, 0)  // Only opening a pipe that nobody writes to must not wait.
     var bytes: [UInt8] = []
     var chunk = [UInt8](repeating: 0, count: 65_536)
     while true {
         let count = unsafe read(descriptor, &chunk, chunk.count)
-        guard count >= 0 else { throw .file(path, errno: errno) }
-        guard count > 0 else { return bytes }
-        bytes += chunk[..<count]
+        guard count >= 0 || errno == EINTR else { throw .file(path, errno: errno) }
+        guard count != 0 else { return bytes }
+        bytes += chunk[..<max(0, count)]
         guard bytes.count <= limit else { throw .damaged(file: path, "more than \(limit) bytes") }
     }
 }
@@ -98,14 +99,17 @@ func isDirectory(_ path: String) -> Bool {
     return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
 }
 
-/// Takes from others what only the owner may do; true where they had it. The corresponding C function is `chmod`.
+/// Takes from others what only the owner may do; true where they had it. What is a link, or somebody else's, is left
+/// alone: whoever put it there knows why. The corresponding C functions are `lstat` and `chmod`.
 func tighten(_ path: String, to mode: mode_t) throws(CertificateError) -> Bool {
     var status = stat()
-    guard unsafe stat(path, &status) == 0 else {
+    guard unsafe lstat(path, &status) == 0 else {
         guard errno == ENOENT else { throw .file(path, errno: errno) }
         return false
     }
-    guard status.st_mode & 0o777 & ~mode != 0 else { return false }
+    guard status.st_mode & S_IFMT != S_IFLNK, geteuid() == 0 || status.st_uid == geteuid(),
+        status.st_mode & 0o777 & ~mode != 0
+    else { return false }
     guard unsafe chmod(path, mode) == 0 else { throw .file(path, errno: errno) }
     return true
 }

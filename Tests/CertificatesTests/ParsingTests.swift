@@ -38,6 +38,20 @@ import Testing
         #expect(try Certificate(pem: scratch.bytes("c")).commonName == nil)
     }
 
+    @Test func `gives no common name where it has a NUL`() throws {
+        let authority = try CertificateAuthority.make(key: try .generate(), now: today)
+        let certificate = try authority.issueClient(commonName: "ADMIN~X", key: try .generate(), now: today)
+        var der = certificate.der
+        let place = try #require(
+            der.indices.dropFirst().first { der[$0] == UInt8(ascii: "~") && der[$0 - 1] == UInt8(ascii: "N") })
+        der[place] = 0
+        let text =
+            "-----BEGIN CERTIFICATE-----\n\(Data(der).base64EncodedString(options: .lineLength64Characters))\n"
+            + "-----END CERTIFICATE-----\n"
+        #expect(try Certificate(pem: Array(text.utf8)).commonName == nil)
+        #expect(certificate.commonName == "ADMIN~X")
+    }
+
     @Test func `never asks for a passphrase`() throws {
         let scratch = try Scratch()
         try openssl(

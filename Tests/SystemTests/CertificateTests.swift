@@ -123,15 +123,15 @@ extension System {
         @Test func `keeps its books when many are at it`() throws {
             try certs("init")
             let path = directory.path
-            @Sendable func certs(_ arguments: String...) throws {
+            @Sendable func run(_ arguments: String...) throws {
                 let program = try Program(Martlet.binary, ["certs"] + arguments + ["--data", "\(path)/data"])
                 #expect(try program.waitForEnd(within: 60) == .exited(0), "\(program.output)")
             }
             try concurrently(
                 (0..<12).map { number in
                     {
-                        try certs("device", "D\(number)", "--out", path)
-                        if number % 3 == 0 { try certs("revoke", "D\(number)") }
+                        try run("device", "D\(number)", "--out", path)
+                        if number % 3 == 0 { try run("revoke", "D\(number)") }
                     }
                 })
             let all = try listed()
@@ -173,7 +173,7 @@ extension System {
             try certs("init")
             let socket = try ControlSocket("\(directory.path)/data/control.sock")
             let answers = [
-                (#"{"responses":[{"command":"reloadCertificates"}]}"#, Int32(0), ""),
+                (#"{"responses":[{"command":"reloadCertificates"}]}"#, Int32(0), "a new certificate"),
                 (#"{"responses":[{"command":"reloadCertificates","error":"no disk"}]}"#, 1, "no disk"),
                 ("nonsense", 1, "makes no sense"),
             ]
