@@ -105,7 +105,7 @@ import Testing
         ].map { Array($0.utf8) }
         var refused = 0
         var accepted = 0
-        for round in 0..<6_000 {
+        for round in 0..<2_000 {
             let bytes = Self.mutated(random.element(of: corpus), &random)
             let before = refused
             if let certificate = try? Certificate.chain(pem: bytes) {
@@ -120,7 +120,7 @@ import Testing
             _ = try? RevocationList(pem: bytes)
             #expect(refused + accepted == round + 1 && refused >= before)
         }
-        #expect(refused > 1_000 && accepted > 10, "the mutations reach both sides")
+        #expect(refused > 500 && accepted > 10, "the mutations reach both sides")
         #expect(try Certificate(pem: corpus[0]) == server, "no error of before is left to disturb")
     }
 
@@ -156,7 +156,7 @@ import Testing
         let authority = try CertificateAuthority.make(key: try .generate(), now: today)
         let torn = Array(authority.certificate.pem.utf8.dropLast(40))
         func work() throws {
-            for _ in 0..<300 {
+            for _ in 0..<100 {
                 let key = try PrivateKey.generate()
                 let certificate = try authority.issueClient(commonName: "A", key: key, now: today)
                 let pem = try CertificateRequest.pem(commonName: "A", key: key)
@@ -170,12 +170,13 @@ import Testing
             }
         }
         try work()
-        let before = malloc_used_bytes()
-        try work()
-        try work()
-        let after = malloc_used_bytes()
-        // 600 rounds; a certificate alone takes more than 1 KB. Suites at work beside this one make noise.
-        #expect(Int(after) - Int(before) < 600_000, "\(before) bytes became \(after)")
+        // Suites at work beside this one make noise; a leak shows each time, and a certificate alone takes more than 1 KB.
+        let growths = try (0..<3).map { _ in
+            let before = Int(malloc_used_bytes())
+            try work()
+            return Int(malloc_used_bytes()) - before
+        }
+        #expect(growths.contains { $0 < 75_000 }, "100 rounds leave something each time")
     }
 }
 
