@@ -130,7 +130,7 @@ private struct PolicyReader {
     }
 
     private mutating func checkPlaceholders(_ topic: Range<Int>, isPattern: Bool) throws(AccessFileError) {
-        let placeholders = Placeholder.all(in: bytes.span.extracting(topic), dialect: dialect)
+        let placeholders = Placeholder.all(in: bytes[topic], dialect: dialect)
         switch (dialect, isPattern) {
         case (.mosquitto, true) where placeholders.isEmpty:
             warn("pattern '\(shown(topic))' has neither %c nor %u: it counts for everybody")
@@ -191,15 +191,15 @@ enum Placeholder: Equatable {
     }
 
     /// All of a text, from left to right.
-    static func all(in text: Span<UInt8>, dialect: Policy.Dialect) -> [Placeholder] {
+    static func all(in text: ArraySlice<UInt8>, dialect: Policy.Dialect) -> [Placeholder] {
         var found: [Placeholder] = []
-        var index = 0
-        while index + 1 < text.count {
-            if text[index] == UInt8(ascii: "%"), let placeholder = Placeholder(text[index + 1], dialect: dialect) {
-                found.append(placeholder)
-                index += 1
-            }
-            index += 1
+        var rest = text
+        while let byte = rest.popFirst() {
+            guard byte == UInt8(ascii: "%"), let next = rest.first,
+                let placeholder = Placeholder(next, dialect: dialect)
+            else { continue }
+            found.append(placeholder)
+            rest.removeFirst()
         }
         return found
     }

@@ -33,14 +33,6 @@ package struct Policy: Sendable {
     /// In the order of the file.
     let rules: [Rule]
     let compiled: TopicRules
-
-    init(file: String, dialect: Dialect, warnings: [AccessFileWarning], rules: [Rule], compiled: TopicRules) {
-        self.file = file
-        self.dialect = dialect
-        self.warnings = warnings
-        self.rules = rules
-        self.compiled = compiled
-    }
 }
 
 /// What a policy may ask for.

@@ -42,8 +42,6 @@ extension TopicRules {
         let children = nodes[node].children
         let isOwnTree = start == 0 && filter[0] == UInt8(ascii: "$")
         if !isOwnTree { add(nodes[node].below, isCovering, &reach) }
-        guard !children.isEmpty else { return }
-
         var end = start
         var key = LevelKey()
         while end < filter.count, filter[end] != UInt8(ascii: "/") {

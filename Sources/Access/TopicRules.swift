@@ -82,17 +82,14 @@ final class TopicRules: Sendable {
             clientRules.refusesWildcards = true
         }
         for rule in patterns {
-            let topic = source.span.extracting(rule.topic)
+            let topic = source[rule.topic]
             let isDenial = rule.access.contains(.deny)
             let placeholders = Placeholder.all(in: topic, dialect: dialect)
-            let startsWithName = topic[0] == UInt8(ascii: "%")
-            for placeholder in placeholders where placeholder != .owned {
-                var rules = placeholder == .userName ? userNameRules : clientRules
-                rules.refusesWildcards = true
-                rules.refusesSeparators = rules.refusesSeparators || isDenial
-                rules.refusesDollar = rules.refusesDollar || (isDenial && startsWithName)
-                if placeholder == .userName { userNameRules = rules } else { clientRules = rules }
-            }
+            let startsWithName = !Placeholder.all(in: topic.prefix(2), dialect: dialect).isEmpty
+            let firstLevel = topic.prefix { startsWithName && $0 != UInt8(ascii: "/") }
+            let firstNames = Placeholder.all(in: firstLevel, dialect: dialect)
+            userNameRules.add(placeholders.contains(.userName), isDenial, firstNames.contains(.userName))
+            clientRules.add(placeholders.contains(.client), isDenial, firstNames.contains(.client))
         }
         self.userNameRules = userNameRules
         self.clientRules = clientRules
@@ -120,6 +117,14 @@ final class TopicRules: Sendable {
 }
 
 extension TopicRules.NameRules {
+    /// What a pattern asks for that holds the name, perhaps where it can begin the topic.
+    fileprivate mutating func add(_ isUsed: Bool, _ isDenial: Bool, _ isFirst: Bool) {
+        guard isUsed else { return }
+        refusesWildcards = true
+        refusesSeparators = refusesSeparators || isDenial
+        refusesDollar = refusesDollar || (isDenial && isFirst)
+    }
+
     /// Nil: the patterns may be applied with this name.
     func refusal(of name: [UInt8]) -> String? {
         guard refusesWildcards || refusesSeparators || refusesDollar else { return nil }
@@ -181,13 +186,12 @@ private struct TopicRulesBuilder {
     private static func level(
         _ text: Range<Int>, of source: [UInt8], isPattern: Bool, dialect: Policy.Dialect
     ) -> Level {
-        let span = source.span.extracting(text)
+        let bytes = source[text]
         var kind = TopicRules.Kind.literal
-        if span.count == 1, span[0] == UInt8(ascii: "+") { kind = .plus }
-        if span.count == 1, span[0] == UInt8(ascii: "#") { kind = .hash }
+        if bytes.elementsEqual("+".utf8) { kind = .plus }
+        if bytes.elementsEqual("#".utf8) { kind = .hash }
         if isPattern {
-            let placeholders = Placeholder.all(in: span, dialect: dialect)
-            switch (placeholders.first, span.count) {
+            switch (Placeholder.all(in: bytes, dialect: dialect).first, bytes.count) {
             case (nil, _): break
             case (.userName, 2): kind = .userName
             case (.client, 2): kind = .client
@@ -196,7 +200,7 @@ private struct TopicRulesBuilder {
             }
         }
         var key = LevelKey()
-        for index in span.indices { key.append(span[index]) }
+        for byte in bytes { key.append(byte) }
         return Level(kind: kind, key: key.bits, text: UInt32(text.lowerBound), length: UInt32(text.count))
     }
 
