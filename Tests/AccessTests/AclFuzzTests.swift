@@ -24,7 +24,7 @@ import Testing
         for iteration in 0..<3_000 {
             var text = generator.element(of: Self.corpus)
             for _ in 0...generator.below(3) { Self.mutate(&text, &generator) }
-            do throws(PolicyError) {
+            do throws(AccessFileError) {
                 let policy = try Policy.parse(
                     text, file: "f.acl", dialect: generator.happens(50) ? .mosquitto : .martlet)
                 parsed += 1
