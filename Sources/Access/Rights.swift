@@ -78,11 +78,9 @@ package struct Rights: Sendable {
 }
 
 extension [String] {
-    /// Itself where it is sorted already.
+    /// Itself where it is sorted already. Of deviceIds, which are ASCII, the order is that of the bytes.
     fileprivate var inOrderOfBytes: [String] {
-        for index in indices.dropFirst() where !self[index - 1].utf8.lexicographicallyPrecedes(self[index].utf8) {
-            return sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
-        }
+        for index in indices.dropFirst() where self[index - 1] >= self[index] { return sorted() }
         return self
     }
 }
