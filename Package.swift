@@ -87,7 +87,8 @@ let package = Package(
         .testTarget(
             name: "StoreTests",
             dependencies: [
-                "Access", "Management", "Seeded", "Server", "Store", .product(name: "GRDB", package: "GRDB.swift"),
+                "Access", "Management", "Seeded", "Server", "Store", "Transport",
+                .product(name: "GRDB", package: "GRDB.swift"), .product(name: "Logging", package: "swift-log"),
             ],
             exclude: ["Releases"], swiftSettings: testSettings),
         .testTarget(name: "MQTTTests", dependencies: ["MQTT", "Seeded"], swiftSettings: testSettings),

@@ -66,8 +66,11 @@ package actor Management {
         accounts = try store.accounts()
     }
 
-    /// Ends the store; whatever is asked afterwards fails.
-    package func close() throws { try store.close() }
+    /// Ends the store, and lets the next process have the directory; whatever is asked afterwards fails.
+    package func close() throws {
+        defer { directory.release() }
+        try store.close()
+    }
 
     // MARK: - The envelope
 

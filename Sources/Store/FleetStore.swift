@@ -20,29 +20,39 @@ package final class FleetStore: Sendable {
         try self.init(in: directory, version: version, now: now, migrations: Migration.all)
     }
 
-    init(in directory: DataDirectory, version: String, now: Int64, migrations: [Migration]) throws {
+    /// With other steps than this Martlet's own.
+    package init(in directory: DataDirectory, version: String, now: Int64, migrations: [Migration]) throws {
         let path = directory.path(of: Self.fileName)
         let plan = Plan(migrations: migrations, martlet: version, now: now)
         if !directory.has(Self.fileName) { try Self.make(in: directory, plan) }
         try directory.prepare(Self.fileName, isNew: false)
         try Self.examineHeader(directory, path)
         do {
+            let version = try Self.examine(path, plan)
             pool = try DatabasePool(path: path, configuration: Self.configuration)
             // A pool's own set-up leaves NORMAL, which may lose the last commits at a power cut.
-            let level = try pool.writeWithoutTransaction { database in
-                try database.execute(sql: "PRAGMA synchronous = FULL")
-                return try Int.fetchOne(database, sql: "PRAGMA synchronous")
-            }
+            try pool.writeWithoutTransaction { try $0.execute(sql: "PRAGMA synchronous = FULL") }
+            let level = try synchronousLevel()
             precondition(level == 2, "SQLite does not take synchronous = FULL")
-            try pool.writeWithoutTransaction { try Self.examine($0, path) }
-            try Self.migrate(pool, in: directory, plan)
+            if version < plan.newest {
+                try Self.copy(pool, before: plan.newest, in: directory)
+                try pool.writeWithoutTransaction { try Self.apply(plan, from: version, to: $0) }
+            }
         } catch let error as DatabaseError {
             throw Self.explained(error, path)
         }
     }
 
+    /// What the connection that writes has as `PRAGMA synchronous`: 2 is FULL.
+    package func synchronousLevel() throws -> Int? {
+        try pool.writeWithoutTransaction { try Int.fetchOne($0, sql: "PRAGMA synchronous") }
+    }
+
     /// Writes everything back into the one file, and lets go of it. Nothing may be asked afterwards.
-    package func close() throws { try pool.close() }
+    package func close() throws {
+        try pool.writeWithoutTransaction { _ = try $0.checkpoint(.truncate) }
+        try pool.close()
+    }
 
     private static var configuration: Configuration {
         var configuration = Configuration()
@@ -83,20 +93,6 @@ package final class FleetStore: Sendable {
         }
         try queue.close()
         try directory.settle(draft, as: fileName)
-    }
-
-    private static func migrate(_ pool: DatabasePool, in directory: DataDirectory, _ plan: Plan) throws {
-        let path = directory.path(of: fileName)
-        let version = try pool.read { try Int.fetchOne($0, sql: "PRAGMA user_version") } ?? 0
-        if version > plan.newest {
-            let maker = try? pool.read {
-                try String.fetchOne($0, sql: "SELECT martlet FROM migration ORDER BY version DESC LIMIT 1")
-            }
-            throw FleetStoreError.newer(path, madeBy: maker, than: plan.martlet)
-        }
-        guard version < plan.newest else { return }
-        try copy(pool, before: plan.newest, in: directory)
-        try pool.writeWithoutTransaction { try apply(plan, from: version, to: $0) }
     }
 
     /// All steps or none.
@@ -140,9 +136,24 @@ package final class FleetStore: Sendable {
         }
     }
 
-    private static func examine(_ database: Database, _ path: String) throws {
-        let finding = try String.fetchOne(database, sql: "PRAGMA quick_check(1)")
-        guard finding == "ok" else { throw FleetStoreError.damaged(path, finding ?? "quick_check says nothing") }
+    /// Whether it is whole, and not too new; by a connection that changes nothing. Returns the version of its schema.
+    private static func examine(_ path: String, _ plan: Plan) throws -> Int {
+        var configuration = configuration
+        configuration.readonly = true
+        let queue = try DatabaseQueue(path: path, configuration: configuration)
+        let version = try queue.read { database in
+            let finding = try String.fetchOne(database, sql: "PRAGMA quick_check(1)")
+            guard finding == "ok" else { throw FleetStoreError.damaged(path, finding ?? "quick_check says nothing") }
+            let version = try Int.fetchOne(database, sql: "PRAGMA user_version") ?? 0
+            if version > plan.newest {
+                let maker = try? String.fetchOne(
+                    database, sql: "SELECT martlet FROM migration ORDER BY version DESC LIMIT 1")
+                throw FleetStoreError.newer(path, madeBy: maker, than: plan.martlet)
+            }
+            return version
+        }
+        try queue.close()
+        return version
     }
 }
 

@@ -2,12 +2,18 @@
 // sample of what the step before it left goes to Tests/StoreTests/Releases.
 
 /// One step. Its version is what `PRAGMA user_version` says afterwards.
-struct Migration: Sendable {
-    let version: Int
-    let name: String
-    let sql: String
+package struct Migration: Sendable {
+    package let version: Int
+    package let name: String
+    package let sql: String
 
-    static let all = [
+    package init(version: Int, name: String, sql: String) {
+        self.version = version
+        self.name = name
+        self.sql = sql
+    }
+
+    package static let all = [
         Migration(
             version: 1, name: "people, devices, services",
             sql: """

@@ -32,8 +32,5 @@ struct OpenData {
     func stop() { control.stop() }
 
     /// After `stop`. Lets the next process have it.
-    func close() async throws {
-        try await management.close()
-        directory.release()
-    }
+    func close() async throws { try await management.close() }
 }

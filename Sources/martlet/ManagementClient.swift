@@ -18,7 +18,7 @@ struct DataOption: ParsableArguments {
 final class ManagementClient {
     private enum Way {
         case broker(Connection)
-        case files(Management, DataDirectory)
+        case files(Management)
     }
 
     private final class Connection {
@@ -70,7 +70,7 @@ final class ManagementClient {
             }
             for warning in directory.warnings { write("martlet: \(warning)", to: STDERR_FILENO) }
             let store = try FleetStore(in: directory, version: martletVersion, now: currentMilliseconds())
-            return .files(try Management(store, in: directory), directory)
+            return .files(try Management(store, in: directory))
         }
     }
 
@@ -103,7 +103,7 @@ final class ManagementClient {
         let answer: [UInt8]
         switch way {
         case .broker(let broker): answer = try ask(broker.descriptor.rawValue, bytes)
-        case .files(let management, _):
+        case .files(let management):
             answer = await management.respond(to: bytes, from: .local(user: getuid()))
         }
         guard let response = JSONValue(parsing: answer)?["responses"]?.array?.first else {
@@ -129,9 +129,8 @@ final class ManagementClient {
 
     /// What was done on files is written back and let go of.
     func close() async throws(Failure) {
-        guard case .files(let management, let directory) = way else { return }
+        guard case .files(let management) = way else { return }
         do { try await management.close() } catch { throw Failure(.failed, "\(path): \(error)") }
-        directory.release()
     }
 
     /// The corresponding C functions are `send` and `read`.

@@ -1,5 +1,0 @@
-import Store
-import Testing
-
-@Suite struct `Store` {
-}
