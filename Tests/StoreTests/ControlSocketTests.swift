@@ -9,7 +9,7 @@ import Testing
 @Suite(.serialized) struct `The control socket` {
     private let place = TemporaryDirectory()
 
-    /// A socket with somebody behind it; stopped when the test lets go.
+    /// A socket with somebody behind it.
     private final class Service {
         let directory: DataDirectory
         let management: Management
@@ -24,7 +24,6 @@ import Testing
             socket.start()
         }
 
-        deinit { socket.stop() }
     }
 
     /// The other end, which blocks; ten seconds at most.
@@ -72,6 +71,7 @@ import Testing
 
     @Test func `answers one line for each, on one connection`() async throws {
         let service = try Service(place)
+        defer { service.socket.stop() }
         #expect(place.mode(ControlSocket.fileName) == 0o600)
         let peer = try #require(Peer(service.path))
         peer.send(request + "\n" + request + "\n")
@@ -87,6 +87,7 @@ import Testing
         var limits = ControlSocket.Limits()
         limits.requestBytes = 1000
         let service = try Service(place, limits)
+        defer { service.socket.stop() }
         let peer = try #require(Peer(service.path))
         peer.send(String(repeating: "x", count: 1001))
         #expect(await peer.line()?.contains("at most 1000 bytes") == true)
@@ -97,6 +98,7 @@ import Testing
         var limits = ControlSocket.Limits()
         limits.patience = 0.2
         let service = try Service(place, limits)
+        defer { service.socket.stop() }
         let peer = try #require(Peer(service.path))
         peer.send("{")
         #expect(await peer.line() == nil)
@@ -106,6 +108,7 @@ import Testing
         var limits = ControlSocket.Limits()
         limits.connections = 2
         let service = try Service(place, limits)
+        defer { service.socket.stop() }
         var peers = try (0..<2).map { _ in try #require(Peer(service.path)) }
         for peer in peers {
             peer.send(request + "\n")
@@ -125,11 +128,11 @@ import Testing
     }
 
     @Test func `takes the place of one that a broker left behind, and leaves none`() async throws {
-        var service: Service? = try Service(place)
+        let service = try Service(place)
         let path = "\(place.path)/\(ControlSocket.fileName)"
-        service?.socket.stop()
+        service.socket.stop()
         #expect(!FileManager.default.fileExists(atPath: path))
-        service = nil
+        try await service.management.close()
         let left = Glibc.socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
@@ -141,6 +144,7 @@ import Testing
         close(left)
         #expect(FileManager.default.fileExists(atPath: path))
         let again = try Service(place)
+        defer { again.socket.stop() }
         #expect(Peer(again.path) != nil)
     }
 
