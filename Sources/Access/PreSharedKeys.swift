@@ -47,8 +47,10 @@ package struct PreSharedKeys: Sendable {
             guard identity.count <= Limits.identityBytes else {
                 throw error("the identity is longer than \(Limits.identityBytes) bytes")
             }
-            guard let key = Cryptography.bytes(hexadecimal: text), !key.isEmpty else {
-                throw error("the key is not hexadecimal, two digits a byte")
+            // Half a byte in front is a whole one, as in Mosquitto.
+            let digits = text.count.isMultiple(of: 2) ? Array(text) : [UInt8(ascii: "0")] + text
+            guard let key = Cryptography.bytes(hexadecimal: digits), !key.isEmpty else {
+                throw error("the key is not hexadecimal")
             }
             guard key.count <= Limits.keyBytes else { throw error("the key is longer than \(Limits.keyBytes) bytes") }
             if let earlier = keys.updateValue(key, forKey: identity) {

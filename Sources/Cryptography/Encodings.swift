@@ -14,7 +14,9 @@ package enum Base64: Sendable {
         while index < bytes.count {
             let group = bytes[index...].prefix(3)
             let bits = group.reduce(UInt32(0)) { $0 << 8 | UInt32($1) } << UInt32(8 * (3 - group.count))
-            for place in 0...group.count { text.append(digit(UInt8(truncatingIfNeeded: bits >> (18 - 6 * UInt32(place))) & 63)) }
+            for place in 0...group.count {
+                text.append(digit(UInt8(truncatingIfNeeded: bits >> (18 - 6 * UInt32(place))) & 63))
+            }
             if self == .standard { text += repeatElement(UInt8(ascii: "="), count: 3 - group.count) }
             index += 3
         }

@@ -79,7 +79,9 @@ import Testing
         #expect(!areEqualInConstantTime([1, 2, 3], [1, 2]))
     }
 
-    @Test(arguments: [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")])
+    @Test(arguments: [
+        ("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy"),
+    ])
     func `writes and reads base64 as RFC 4648 says`(_ text: String, _ encoded: String) {
         #expect(Base64.standard.encode(Array(text.utf8)) == encoded)
         #expect(Base64.standard.decode(encoded.utf8) == Array(text.utf8))

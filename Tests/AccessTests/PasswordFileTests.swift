@@ -123,17 +123,20 @@ import Testing
     }
 
     @Test func `has a key for each identity`() throws {
-        let keys = try Self.parse("# keys\r\n\nsensor-1:0a1B\r\n pump : ff00 \n")
+        let keys = try Self.parse("# keys\r\n\nsensor-1:0a1B\r\n pump : ff00 \nodd:abc\n")
         #expect(keys[Array("sensor-1".utf8)] == [0x0A, 0x1B])
         #expect(keys[Array("pump".utf8)] == [0xFF, 0])
-        #expect(keys[Array("other".utf8)] == nil && keys.count == 2)
+        #expect(keys[Array("odd".utf8)] == [0x0A, 0xBC])
+        #expect(keys[Array("other".utf8)] == nil && keys.count == 3)
         #expect(try Self.parse("").count == 0)
     }
 
     @Test(arguments: [
-        ("a", "no ':'"), ("a:", "not hexadecimal"), (":00", "empty"), ("a:0g", "not hexadecimal"), ("a:0x12", "not hexadecimal"),
+        ("a", "no ':'"), ("a:", "not hexadecimal"), (":00", "empty"), ("a:0g", "not hexadecimal"),
+        ("a:0x12", "not hexadecimal"),
         ("a:12:34", "second ':'"), ("a:12 34", "not hexadecimal"),
-        (String(repeating: "x", count: 257) + ":00", "longer than 256"), ("a:" + String(repeating: "11", count: 513), "longer than 512"),
+        (String(repeating: "x", count: 257) + ":00", "longer than 256"),
+        ("a:" + String(repeating: "11", count: 513), "longer than 512"),
     ])
     func `with a line that is wrong is refused whole, and shows no key`(_ line: String, _ reason: String) {
         let error = #expect(throws: AccessFileError.self) { try Self.parse("ok:1234\n\(line)\n") }
@@ -158,7 +161,7 @@ import Testing
         var random = SeededGenerator(seed: seed)
         var accepted = 0
         let telling = Array("\0\r\n\t #:$=,+/09afz".utf8) + [0x7F, 0x80, 0xC3, 0xEF, 0xFF]
-        for iteration in 0..<20_000 {
+        for iteration in 0..<5_000 {
             var bytes = random.element(of: Self.corpus)
             for _ in 0...random.below(4) {
                 let place = random.below(bytes.count + 1)
@@ -200,6 +203,6 @@ import Testing
                 #expect(PasswordFile.removing(name, from: edited) != nil, "seed \(seed), iteration \(iteration)")
             }
         }
-        #expect((1..<20_000).contains(accepted))
+        #expect((1..<5_000).contains(accepted))
     }
 }

@@ -15,7 +15,7 @@ import Testing
     func `knows its password and no other, and is written as it was read`(_ text: String) throws {
         let hash = try PasswordHash(parsing: text.utf8)
         #expect(try hash.matches(Array("secret".utf8)))
-        for wrong in ["", "secre", "Secret", "secret ", "secret\0"] {
+        for wrong in ["", "secre", "Secret", "secret ", "secretsecret"] {
             #expect(try !hash.matches(Array(wrong.utf8)), "\(wrong)")
         }
         #expect(hash.text == text)
@@ -24,7 +24,9 @@ import Testing
     @Test(arguments: [PasswordHash.Scheme.sha512, .forFiles, .forPeople])
     func `is made with a salt of its own`(_ scheme: PasswordHash.Scheme) throws {
         let password = Array("pässword".utf8)
-        let (one, other) = try (PasswordHash.making(of: password, scheme: scheme), PasswordHash.making(of: password, scheme: scheme))
+        let (one, other) = try (
+            PasswordHash.making(of: password, scheme: scheme), PasswordHash.making(of: password, scheme: scheme)
+        )
         #expect(one.text != other.text)
         #expect(try PasswordHash(parsing: one.text.utf8) == one)
         #expect(try one.matches(password) && other.matches(password))
