@@ -21,7 +21,7 @@ package struct PasswordHash: Sendable, Hashable {
 
     /// What a file may ask for: it must not be able to stall or to starve the server.
     package enum Limits {
-        /// About half a second of a CPU.
+        /// About a second of a CPU.
         package static let iterations = 1_000_000
         package static let scryptBytes = 64 << 20
         /// Four times what our own hashes cost.
@@ -64,7 +64,7 @@ package struct PasswordHash: Sendable, Hashable {
     package var costMicroseconds: Int {
         switch scheme {
         case .sha512: 5
-        case .pbkdf2SHA512(let iterations): 20 + iterations
+        case .pbkdf2SHA512(let iterations): 20 + iterations * 3 / 2
         case .scrypt(let cost): cost.work / 2
         }
     }

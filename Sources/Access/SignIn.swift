@@ -47,7 +47,7 @@ package enum Admission: Sendable {
     case unproven(PasswordCheck)
 }
 
-/// A password to hold against what is stored, and who it is if they match. Costs up to half a second of a CPU. What comes
+/// A password to hold against what is stored, and who it is if they match. Costs up to a second of a CPU. What comes
 /// of it goes to `AccessControl.admission(after:proven:)`, for rights may have changed meanwhile.
 package struct PasswordCheck: Sendable {
     package let principal: Principal
