@@ -87,7 +87,8 @@ struct Serve: AsyncParsableCommand {
             server.giveSockets(to: user.user, user.group)
             try user.become()
         }
-        let data = try configuration.dataDirectory.map { path throws(Failure) in try OpenData(path) { server.adopt($0) } }
+        let data = try configuration.dataDirectory.map { path throws(Failure) in try OpenData(path) { server.adopt($0) }
+        }
         defer { data?.stop() }
         for warning in data?.directory.warnings ?? [] { logger.warning("\(warning)") }
         if data != nil { logger.warning("data_dir keeps accounts; sessions and messages are kept in memory only") }

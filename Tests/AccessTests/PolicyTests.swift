@@ -167,7 +167,9 @@ struct PolicyRow: CustomTestStringConvertible, Sendable {
     }
 
     @Test func `that is not UTF-8, or too long, is refused`() {
-        let error = #expect(throws: AccessFileError.self) { try Policy.parse([0x0A] + "topic ".utf8 + [0xFF], file: "f") }
+        let error = #expect(throws: AccessFileError.self) {
+            try Policy.parse([0x0A] + "topic ".utf8 + [0xFF], file: "f")
+        }
         #expect(error?.description == "f:2: this line is not UTF-8")
         let long = [UInt8](repeating: UInt8(ascii: "\n"), count: PolicyLimits.fileBytes + 1)
         #expect(throws: AccessFileError.self) { try Policy.parse(long, file: "f") }
