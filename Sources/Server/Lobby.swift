@@ -37,6 +37,9 @@ struct LobbyCore: ~Copyable {
     /// A guest who has been here so long, in milliseconds, goes when all places are taken.
     static let patience: Int64 = 3000
 
+    /// A wave of so many leaves holes in the memory, which go back to the system a second after the last of them.
+    static let handshakesPerTrim: UInt64 = 256
+
     private struct Guest {
         var stream: Stream?
         var incarnation: UInt32 = 0
@@ -60,6 +63,8 @@ struct LobbyCore: ~Copyable {
     private var arrivals: [(token: UInt64, time: Instant)] = []
     private var firstArrival = 0
     private var nextShard = 0
+    private var trimmedHandshakes: UInt64 = 0
+    private var trimsAt: Instant?
     private var isStopping = false
     private var now = Instant(milliseconds: monotonicNanoseconds() / 1_000_000)
 
@@ -103,9 +108,26 @@ struct LobbyCore: ~Copyable {
         endOverdue()
         if counters.connections < Self.mostGuests { reception.reopen(now: now) }
         reception.resumeIfDue(now: now)
+        trimIfDue()
         let due = arrivals.count > firstArrival ? arrivals[firstArrival].time + limits.connectTimeout : nil
-        let deadline = [due, reception.resumesAt].compactMap(\.self).min()
+        let deadline = [due, reception.resumesAt, trimsAt].compactMap(\.self).min()
         return EventLoop.Wish(isBusy: false, deadline: deadline.map { $0.milliseconds * 1_000_000 })
+    }
+
+    /// The corresponding C function is `malloc_trim`.
+    private mutating func trimIfDue() {
+        guard counters.connections == 0, counters.handshakes - trimmedHandshakes >= Self.handshakesPerTrim else {
+            trimsAt = nil
+            return
+        }
+        guard let due = trimsAt else {
+            trimsAt = now + 1000
+            return
+        }
+        guard due <= now else { return }
+        malloc_trim(0)
+        trimmedHandshakes = counters.handshakes
+        trimsAt = nil
     }
 
     private mutating func updateTime() { now = Instant(milliseconds: monotonicNanoseconds() / 1_000_000) }

@@ -354,7 +354,8 @@ private func sealOrOpen(
         guard let found = context.ticketKey(asked) else { return 0 }
         key = found.key
         guard unsafe EVP_DecryptInit_ex(cipher, EVP_aes_256_cbc(), nil, key.cipherKey, vector) == 1 else { return -1 }
-        result = found.isOld ? 2 : 1
+        // A ticket of TLS 1.3 serves once (RFC 8446 C.4): without a new one every second connection would be in full.
+        result = unsafe found.isOld || SSL_version(ssl) == TLS1_3_VERSION ? 2 : 1
     }
     guard let digest = unsafe strdup("SHA256") else { return -1 }
     defer { unsafe free(digest) }

@@ -1,3 +1,4 @@
+import CLinux
 import Cryptography
 import Glibc
 import Locks
