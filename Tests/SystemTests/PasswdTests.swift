@@ -64,13 +64,15 @@ extension System {
             #expect(text().hasPrefix(hashed + "carol:$7$"))
         }
 
-        @Test(arguments: [
+        private static let refused: [([String], Int32)] = [
             ([], 2), (["FILE"], 2), (["-b", "FILE", "a"], 2), (["-c", "-D", "FILE", "a"], 2),
             (["-U", "-b", "FILE", "a", "b"], 2),
             (["-I", "0", "-b", "FILE", "a", "b"], 2), (["-I", "5000000", "-b", "FILE", "a", "b"], 2),
             (["-H", "md5", "-b", "FILE", "a", "b"], 2), (["-b", "FILE", "a:b", "x"], 2), (["-b", "FILE", "", "x"], 2),
             (["-b", "FILE", "a", ""], 1), (["-b", "/nowhere/file", "a", "x"], 1), (["-c", "-b", "/tmp", "a", "x"], 1),
-        ])
+        ]
+
+        @Test(arguments: refused)
         func `refuses what it cannot do in one line, changes nothing and shows no password`(
             _ arguments: [String], _ status: Int32
         ) throws {
@@ -84,10 +86,8 @@ extension System {
         @Test func `asks twice on a terminal without showing what is typed`() throws {
             defer { unlink(file) }
             for (second, status) in [("hunter2\n", Int32(0)), ("other\n", 1), ("\u{3}", 130)] {
-                let terminal = posix_openpt(O_RDWR | O_NOCTTY)
-                try #require(terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0)
+                let (terminal, name) = try Self.openTerminal()
                 defer { close(terminal) }
-                let name = try String(cString: #require(ptsname(terminal)))
                 let command = "exec \"$1\" passwd -c \"$2\" alice <\"$3\""
                 let program = try Program("/bin/sh", ["-c", command, "sh", Martlet.binary, file, name])
                 try #require(eventually(within: 20) { program.output.contains("Password: ") })
@@ -104,6 +104,16 @@ extension System {
                 #expect(!String(decoding: echoed.prefix(count), as: UTF8.self).contains("hunter2"))
             }
             #expect(text().hasPrefix("alice:$7$"))
+        }
+
+        /// The side of a keyboard and screen, and the name of the other. `grantpt` and its like are not imported.
+        private static func openTerminal() throws -> (descriptor: Int32, name: String) {
+            let (getNumber, setLock): (UInt, UInt) = (0x8004_5430, 0x4004_5431)  // TIOCGPTN, TIOCSPTLCK
+            let descriptor = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC)
+            var (number, lock): (Int32, Int32) = (0, 0)
+            guard descriptor >= 0, ioctl(descriptor, getNumber, &number) == 0, ioctl(descriptor, setLock, &lock) == 0
+            else { throw Unexpected(errno: errno, during: "/dev/ptmx") }
+            return (descriptor, "/dev/pts/\(number)")
         }
 
         private func isSilent(_ terminal: Int32) -> Bool {
