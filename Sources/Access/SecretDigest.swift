@@ -28,27 +28,3 @@ package struct SecretDigest: Hashable, Sendable {
     /// Nobody's: for checking a name that does not exist at the same cost.
     static let nobody = SecretDigest(bytes: [UInt8](repeating: 0, count: saltBytes + 32))
 }
-
-/// How a device is called.
-package enum DeviceName {
-    package static let longest = 64
-
-    /// The deviceId as it is registered, `[A-Z0-9_-]{1,64}`, for a name that a device signs in with: the deviceId in any
-    /// case, or `esp32_` and the deviceId. Nil: no device has such a name.
-    package static func canonical(_ name: some Collection<UInt8>) -> String? {
-        guard name.count <= longest + prefix.utf8.count else { return nil }
-        var text = String(decoding: name, as: UTF8.self).uppercased()
-        if text.hasPrefix(prefix) { text.removeFirst(prefix.count) }
-        let isValid = text.utf8.allSatisfy { byte in
-            switch byte {
-            case UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"),
-                UInt8(ascii: "_"), UInt8(ascii: "-"):
-                true
-            default: false
-            }
-        }
-        return isValid && (1...longest).contains(text.utf8.count) && !text.hasPrefix(prefix) ? text : nil
-    }
-
-    private static let prefix = "ESP32_"
-}

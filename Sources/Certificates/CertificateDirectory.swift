@@ -55,7 +55,8 @@ package struct CertificateDirectory: Sendable {
     ) throws(CertificateError) {
         try issued.append(
             IssuedCertificate(
-                serial: certificate.serial, kind: kind, name: name, issued: now, notAfter: certificate.notAfter),
+                serial: certificate.serial, kind: kind, name: name, issued: now, notBefore: certificate.notBefore,
+                notAfter: certificate.notAfter, fingerprint: certificate.fingerprint.map(twoDigits).joined()),
             now: now)
         try makeDirectory(issuedDirectory)
         try replace("\(issuedDirectory)/\(certificate.serial).pem", with: Array(certificate.pem.utf8), mode: 0o644)
@@ -200,4 +201,8 @@ package struct CertificateDirectory: Sendable {
         try replace(revocationFile, with: Array(list.pem.utf8), mode: 0o644)
         return list
     }
+}
+
+private func twoDigits(_ byte: UInt8) -> String {
+    (byte < 16 ? "0" : "") + String(byte, radix: 16, uppercase: true)
 }

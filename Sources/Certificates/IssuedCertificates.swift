@@ -10,7 +10,10 @@ package struct IssuedCertificate: Hashable, Sendable, Codable {
     /// Its CN; a device's deviceId.
     package let name: String
     package let issued: UnixTime
+    package let notBefore: UnixTime
     package let notAfter: UnixTime
+    /// SHA-256 of the whole, upper-case hexadecimal.
+    package let fingerprint: String
     /// When it was revoked; nil: it was not.
     package var revoked: UnixTime?
 }

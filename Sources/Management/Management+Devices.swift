@@ -1,4 +1,5 @@
 internal import Access
+internal import Certificates
 internal import Store
 
 extension Management {
@@ -18,8 +19,7 @@ extension Management {
         record.model = model
         record.macAddress = macAddress
         record.owner = person?.email
-        let secret = Secrets.make()
-        let digest = Secrets.digest(of: secret)
+        let (secret, digest) = SecretDigest.make()
         try store.add(
             record, owner: person?.id, secret: digest,
             activity(.deviceRegistered, by: requester, device: id.text, ["owner": .optional(person?.email)]))
@@ -49,8 +49,7 @@ extension Management {
 
     func rotateDeviceCredentials(_ id: DeviceId, _ requester: Requester) throws -> JSONValue? {
         _ = try device(id)
-        let secret = Secrets.make()
-        let digest = Secrets.digest(of: secret)
+        let (secret, digest) = SecretDigest.make()
         try store.setSecret(digest, device: id.text, activity(.credentialsRotated, by: requester, device: id.text))
         adopt { $0.devices[id.text]?.secret = digest }
         return .object(["credentials": credentials(id.text, secret)])
@@ -60,6 +59,8 @@ extension Management {
         _ = try device(id)
         let revoked = try store.delete(
             device: id.text, activity(.deviceDeleted, by: requester, device: id.text))
+        // Also for whoever reads the list of revoked certificates; here they no longer count in any case.
+        if !revoked.isEmpty { _ = try certificates.revoke(id.text, now: .now) }
         adopt { accounts in
             accounts.devices[id.text] = nil
             accounts.revokedCertificates.formUnion(revoked)

@@ -1,4 +1,6 @@
 internal import Access
+internal import Certificates
+internal import Cryptography
 package import Store
 
 // Certificates and the activity log.
@@ -19,6 +21,29 @@ extension Management {
                 certificate: serial, reason: reason, activity(.certificateRevoked, by: requester, detail))
         else { return }
         adopt { $0.revokedCertificates.insert(serial) }
+    }
+
+    /// Takes over what the directory of certificates says: what was issued and revoked since. That is where certificates
+    /// are made, with or without a broker. Blocks on the disk.
+    package func takeOverCertificates(for requester: Requester) throws {
+        var known = try store.certificateSerials()
+        for certificate in try certificates.list() {
+            let serial = "\(certificate.serial)"
+            let isDevice = certificate.kind == .device
+            if known[serial] == nil {
+                try record(
+                    CertificateRecord(
+                        serial: serial, deviceId: isDevice ? certificate.name : nil, subject: "CN=\(certificate.name)",
+                        notBefore: certificate.notBefore.seconds * 1000, notAfter: certificate.notAfter.seconds * 1000,
+                        fingerprint: bytes(hexadecimal: Array(certificate.fingerprint.utf8)) ?? [],
+                        issued: certificate.issued.seconds * 1000),
+                    for: requester)
+                known[serial] = false
+            }
+            if certificate.revoked != nil, known[serial] == false {
+                try revoke(certificate: serial, reason: "unspecified", for: requester)
+            }
+        }
     }
 
     func listCertificates(_ request: ManagementCommand.PageRequest) throws -> JSONValue? {

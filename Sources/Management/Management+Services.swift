@@ -9,8 +9,7 @@ extension Management {
         guard accounts.devices[name.text.uppercased()] == nil else {
             throw ManagementProblem(.alreadyExists, "there is a device of the name \(name.text.uppercased())")
         }
-        let secret = Secrets.make()
-        let digest = Secrets.digest(of: secret)
+        let (secret, digest) = SecretDigest.make()
         let record = ServiceRecord(name: name.text, policy: policy, created: milliseconds())
         let detail: [String: JSONValue] = ["service": .string(name.text), "policy": .string(policy)]
         try store.add(record, secret: digest, activity(.serviceAdded, by: requester, detail))
@@ -36,8 +35,7 @@ extension Management {
 
     func rotateServiceCredentials(_ name: ServiceName, _ requester: Requester) throws -> JSONValue? {
         _ = try service(name)
-        let secret = Secrets.make()
-        let digest = Secrets.digest(of: secret)
+        let (secret, digest) = SecretDigest.make()
         try store.setSecret(
             digest, service: name.text,
             activity(.credentialsRotated, by: requester, ["service": .string(name.text)]))

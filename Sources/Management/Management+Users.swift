@@ -11,7 +11,7 @@ extension Management {
             return nil
         }
         let password = Secrets.makePassword()
-        var user = newUser(email, name: "", password: password, role: .admin)
+        var user = try newUser(email, name: "", password: password, role: .admin)
         user.mustChangePassword = true
         try store(user, Requester(actor: "local:first start", receivesSecrets: true))
         return (email, password)
@@ -38,16 +38,16 @@ extension Management {
             throw ManagementProblem(.alreadyExists, "there is a user \(email.text) already")
         }
         let made = password == nil ? Secrets.makePassword() : nil
-        let user = newUser(email.text, name: name, password: password ?? made ?? "", role: role)
+        let user = try newUser(email.text, name: name, password: password ?? made ?? "", role: role)
         try store(user, requester)
         var answer: [String: JSONValue] = ["user": json(user)]
         if let made { answer["password"] = .string(made) }
         return .object(answer)
     }
 
-    private func newUser(_ email: String, name: String, password: String, role: Accounts.Role) -> UserRecord {
+    private func newUser(_ email: String, name: String, password: String, role: Accounts.Role) throws -> UserRecord {
         let now = milliseconds()
-        return UserRecord(
+        return try UserRecord(
             id: Secrets.identifier(at: now), email: email, name: name, passwordHash: Secrets.hash(password: password),
             role: role, created: now)
     }
@@ -85,7 +85,7 @@ extension Management {
     func setUserPassword(_ email: Email, _ password: String?, _ requester: Requester) throws -> JSONValue? {
         let person = try person(email)
         let made = password == nil ? Secrets.makePassword() : nil
-        let hash = Secrets.hash(password: password ?? made ?? "")
+        let hash = try Secrets.hash(password: password ?? made ?? "")
         try store.setPasswordHash(
             hash, user: person.id, activity(.passwordChanged, by: requester, ["email": .string(person.email)]))
         adopt {

@@ -44,6 +44,7 @@ package actor Management {
 
     let store: FleetStore
     let directory: DataDirectory
+    let certificates: CertificateDirectory
     let milliseconds: @Sendable () -> Int64
     private let onChange: @Sendable (Accounts) -> Void
     private let reloadCertificates: (@Sendable () async throws -> Void)?
@@ -60,6 +61,7 @@ package actor Management {
     ) throws {
         self.store = store
         self.directory = directory
+        certificates = CertificateDirectory(dataDirectory: directory.path)
         self.milliseconds = milliseconds
         self.reloadCertificates = reloadCertificates
         self.onChange = onChange
@@ -154,7 +156,7 @@ package actor Management {
         guard requester.receivesSecrets || !command.handlesSecrets else {
             throw ManagementProblem(.forbidden, "a command with a secret in it or in its answer is not taken this way")
         }
-        if case .reloadCertificates = command { return try await reload() }
+        if case .reloadCertificates = command { return try await reload(requester) }
         do {
             return try performAtOnce(command, for: requester)
         } catch let problem as ManagementProblem {
@@ -190,10 +192,10 @@ package actor Management {
         }
     }
 
-    private func reload() async throws(ManagementProblem) -> JSONValue? {
-        guard let reloadCertificates else { return nil }
+    private func reload(_ requester: Requester) async throws(ManagementProblem) -> JSONValue? {
         do {
-            try await reloadCertificates()
+            try takeOverCertificates(for: requester)
+            try await reloadCertificates?()
             return nil
         } catch {
             throw ManagementProblem(.failed, "\(error)")

@@ -1,23 +1,20 @@
 // What may be stored, as values that can't be wrong.
 
+internal import Access
+
 /// A device's canonical name: `[A-Z0-9_-]{1,64}`, not beginning with `ESP32_`, which stands before it in user names.
 package struct DeviceId: Hashable, Sendable {
     package let text: String
 
     /// In any case.
     package init(_ text: String) throws(ManagementProblem) {
-        let upper = String(decoding: text.utf8.map { $0.isLowerCase ? $0 - 32 : $0 }, as: UTF8.self)
-        guard (1...64).contains(upper.utf8.count),
-            upper.utf8.allSatisfy({ $0.isUpperCase || $0.isDigit || "_-".utf8.contains($0) })
-        else {
+        guard let deviceId = DeviceName.deviceId(text.utf8) else {
             throw ManagementProblem(
-                .invalidDeviceId, "a deviceId has 1 to 64 letters, digits, '_' or '-', such as 0C5D32DD2568")
+                .invalidDeviceId,
+                "a deviceId has 1 to 64 letters, digits, '_' or '-', such as 0C5D32DD2568, and does not begin with ESP32_"
+            )
         }
-        guard !upper.hasPrefix("ESP32_") else {
-            throw ManagementProblem(
-                .invalidDeviceId, "a deviceId does not begin with ESP32_: that stands before it in a user name")
-        }
-        self.text = upper
+        self.text = deviceId
     }
 }
 

@@ -176,6 +176,28 @@ package final class BrokerServer: Sendable {
         for one in listeners where Int(one.number) == listener { one.tls?.replace(with: context) }
     }
 
+    /// The certificates and revocation lists on the disk count for those who connect from now on. Throws what is wrong
+    /// with them; then those in force stay.
+    package func reloadTLS() throws(ConfigurationError) {
+        let contexts = try configuration.withLock { $0 }.tlsContexts(tickets: tickets, keys: Self.keys(access))
+        for (number, context) in contexts.enumerated() {
+            if let context { replaceTLS(number, context) }
+        }
+    }
+
+    /// The server certificates of all listeners, each path once.
+    package var certificateFiles: [String] {
+        var files: [String] = []
+        for listener in configuration.withLock({ $0 }).listeners {
+            guard let file = listener.tls.certificateFile, !files.contains(file) else { continue }
+            files.append(file)
+        }
+        return files
+    }
+
+    /// When the first of the certificates ends, seconds since 1970, for `$SYS`. Nil: there is none.
+    package func setCertificateEnd(_ seconds: Int64?) async { await topics.setCertificateEnd(seconds) }
+
     /// Puts into force what can change without ending a connection.
     package func adopt(_ reloadable: Reloadable) async {
         let effective = reloadable.configuration

@@ -34,6 +34,8 @@ actor SystemTopics {
     /// `sys_interval`; nil publishes nothing.
     private var interval: Duration? = .seconds(10)
     private var waiting: Task<Void, Never>?
+    /// When the first certificate ends, seconds since 1970.
+    private var certificateEnd: Int64?
 
     init(shards: [Shard], lobby: Lobby?, directory: Lock<Directory>) {
         self.shards = shards
@@ -54,6 +56,8 @@ actor SystemTopics {
             trim()
         }
     }
+
+    func setCertificateEnd(_ seconds: Int64?) { certificateEnd = seconds }
 
     /// From now on; what is there stays.
     func setInterval(_ interval: Duration?) {
@@ -143,6 +147,9 @@ actor SystemTopics {
             ("tls/handshakes/resumed", "\(total.handshakesResumed)"),
             ("tls/handshakes/failed", "\(total.handshakesFailed)"),
         ]
+        if let certificateEnd {
+            values.append(("tls/certificates/days", "\((certificateEnd - Int64(time(nil))) / 86_400)"))
+        }
         values += Self.limits(total)
         for (number, counters) in each.enumerated() {
             values.append(("shards/\(number)/connections", "\(counters.connections)"))

@@ -178,6 +178,14 @@ extension FleetStore {
         }
     }
 
+    /// The serial numbers of all, and whether they were revoked.
+    package func certificateSerials() throws -> [String: Bool] {
+        try pool.read { database in
+            let rows = try Row.fetchCursor(database, sql: "SELECT serial, revoked IS NOT NULL FROM certificate")
+            return try Dictionary(uniqueKeysWithValues: rows.map { ($0[0] as String, $0[1] as Bool) })
+        }
+    }
+
     /// The latest first; `page` from 1.
     package func certificates(page: Int, limit: Int) throws -> Page<CertificateRecord> {
         try pool.read { database in

@@ -8,7 +8,7 @@ package final class FleetStore: Sendable {
     package static let activityEntries = 100_000
     /// Copies from before a migration that are kept.
     package static let copies = 3
-    static let fileName = "fleet.db"
+    package static let fileName = "fleet.db"
     /// "mrtl": marks the file as Martlet's.
     private static let applicationID = 0x6D72_746C
 

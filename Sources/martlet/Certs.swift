@@ -2,6 +2,9 @@ internal import ArgumentParser
 internal import Certificates
 internal import FoundationEssentials
 internal import Glibc
+internal import Management
+internal import Server
+internal import Store
 
 /// `martlet certs ...`
 struct Certs: AsyncParsableCommand {
@@ -24,9 +27,16 @@ struct CertsOptions: ParsableArguments {
 
     var directory: CertificateDirectory { CertificateDirectory(dataDirectory: data) }
 
-    /// Where there is no socket nobody is told, and nobody has to be.
-    func tellBroker() throws {
-        try Martlet.tellBroker(dataDirectory: data)
+    /// A broker that runs takes the certificates, and what was revoked, into force, and the store notes them. Where there
+    /// is neither nobody has to know: a broker reads them when it starts.
+    func tellBroker() async throws {
+        let places = [ControlSocket.fileName, FleetStore.fileName].map { "\(data)/\($0)" }
+        guard places.contains(where: DataDirectory.exists) else { return }
+        do {
+            try await managing(data) { try await $0.perform("reloadCertificates") }
+        } catch let failure as Failure {
+            throw Failure(failure.status, "the files are written, but not in force yet: \(failure.line)")
+        }
     }
 }
 
@@ -58,22 +68,11 @@ struct DeviceDaysOptions: ParsableArguments {
 
 /// The canonical form of a deviceId: upper case, `[A-Z0-9_-]{1,64}`, not beginning with `ESP32_`.
 func canonicalDeviceID(_ text: String) throws -> String {
-    let name = text.uppercased()
-    let isAllowed = name.utf8.allSatisfy { byte in
-        switch byte {
-        case UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "_"),
-            UInt8(ascii: "-"):
-            true
-        default: false
-        }
+    do throws(ManagementProblem) {
+        return try DeviceId(text).text
+    } catch {
+        throw ValidationError(error.message)
     }
-    guard isAllowed, (1...64).contains(name.utf8.count) else {
-        throw ValidationError("a device's id is 1 to 64 letters, digits, _ and -")
-    }
-    guard !name.hasPrefix("ESP32_") else {
-        throw ValidationError("a device's id does not begin with ESP32_, which is for its user name")
-    }
-    return name
 }
 
 /// Turns what the certificates say into the end of the command.
@@ -107,7 +106,7 @@ struct CertsInit: AsyncParsableCommand {
         }
         for step in steps { write(step.description, to: STDOUT_FILENO) }
         if steps.isEmpty { write("everything is in place: \(directory.path)", to: STDOUT_FILENO) }
-        try options.tellBroker()
+        try await options.tellBroker()
     }
 }
 
@@ -155,6 +154,7 @@ struct CertsDevice: AsyncParsableCommand {
             _ = try? directory.revoke(credential.certificate.serial.description, now: .now)
             throw Failure(.failed, error)
         }
+        try await options.tellBroker()
     }
 }
 
@@ -188,6 +188,7 @@ struct CertsSign: AsyncParsableCommand {
         } catch {
             throw Failure(.failed, error)
         }
+        try await options.tellBroker()
     }
 }
 
@@ -218,7 +219,7 @@ struct CertsRevoke: AsyncParsableCommand {
             }
             for step in steps { write(step.description, to: STDOUT_FILENO) }
         }
-        try options.tellBroker()
+        try await options.tellBroker()
     }
 }
 
@@ -300,7 +301,7 @@ struct CertsRenew: AsyncParsableCommand {
             return try directory.renew(names: ServerName.ofThisMachine(), now: .now)
         }
         for step in steps { write(step.description, to: STDOUT_FILENO) }
-        try options.tellBroker()
+        try await options.tellBroker()
     }
 }
 

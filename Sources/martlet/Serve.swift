@@ -1,4 +1,5 @@
 internal import ArgumentParser
+internal import Certificates
 internal import Configuration
 internal import Glibc
 internal import Logging
@@ -15,6 +16,8 @@ struct Serve: AsyncParsableCommand {
 
     @Option(name: .shortAndLong, help: "The port on the loopback, where the configuration has no listener (1883).")
     var port: UInt16?
+
+    @OptionGroup var dataOption: DataOption
 
     @Flag(name: .shortAndLong, help: "Log everything, whatever log_type says.")
     var verbose = false
@@ -70,6 +73,14 @@ struct Serve: AsyncParsableCommand {
         _ destinations: LogDestinations
     ) async throws {
         let logger = Logger(label: "martlet")
+        // Without a file the certificates are ours to make, before somebody wants to read them.
+        var certificates: CertificateDirectory?
+        if configuration.isStandard, let path = configuration.dataDirectory {
+            do { try DataDirectory.make(path) } catch { throw Failure(.failed, "data_dir: \(error)") }
+            let directory = CertificateDirectory(dataDirectory: path)
+            try CertificateUpkeep.prepare(directory, logger)
+            certificates = directory
+        }
         let server: BrokerServer
         do {
             server = try BrokerServer(configuration: configuration, logs: Loggers { Logger(label: $0) })
@@ -87,11 +98,11 @@ struct Serve: AsyncParsableCommand {
             server.giveSockets(to: user.user, user.group)
             try user.become()
         }
-        let data = try configuration.dataDirectory.map { path throws(Failure) in try OpenData(path) { server.adopt($0) }
-        }
+        let data = try configuration.dataDirectory.map { path throws(Failure) in try OpenData(path, server: server) }
         defer { data?.stop() }
         for warning in data?.directory.warnings ?? [] { logger.warning("\(warning)") }
         if data != nil { logger.warning("data_dir keeps accounts; sessions and messages are kept in memory only") }
+        try await data?.start(server, logger)
         signals.whenAskedToStop(server.stop) {
             logger.warning("the stop takes too long and is cut short")
             pidFile?.remove()
@@ -117,7 +128,10 @@ struct Serve: AsyncParsableCommand {
             }
         }
         let watchdog = Task { await manager.watch { await server.answer() } }
+        let upkeep = CertificateUpkeep(server: server, directory: certificates, logger: logger)
+        let renewal = Task { await upkeep.run() }
         defer {
+            renewal.cancel()
             requests.cancel()
             watchdog.cancel()
         }
@@ -163,7 +177,8 @@ struct Serve: AsyncParsableCommand {
 
     /// The file, then the environment, then the flags: the later wins.
     private func readAgain() throws(ConfigurationError) -> Configuration {
-        var configuration = try configFile.map(readConfiguration) ?? .defaults()
+        var configuration = try configFile.map(readConfiguration) ?? .standard(dataDirectory: dataOption.path)
+        if configFile != nil, let given = dataOption.given { configuration.dataDirectory = given }
         configuration = try configuration.applying(environment: environment())
         if let port, configuration.isLoopbackOnly {
             configuration.listeners[0].port = port
