@@ -12,7 +12,8 @@ extension ShardState {
         _ connect: Connect, as client: ClientIdentifier, _ number: ConnectionNumber, _ now: Instant,
         _ outbox: inout Outbox
     ) -> Participant? {
-        if let known = connections[Int(number)].participant { return known }
+        // It may have waited for a session meanwhile, and lost its right.
+        if let known = connections[Int(number)].participant, access.isCurrent(known.principal) { return known }
         let admission: Admission
         switch connections[Int(number)].verification {
         case .none: admission = self.admission(of: signIn(connect, number), number, now, &outbox)
