@@ -64,44 +64,81 @@ extension Configuration {
     // MARK: - The people
 
     private func whoMayConnect(to listener: Listener) -> String {
-        let access = access(at: listener)
-        let names = access.passwordFile.map { "in \(printable($0))" }
         var parts: [String] = []
         if listener.tls.requiresCertificate, listener.tls.certificateFile != nil {
             let authority = listener.tls.authorityFile ?? listener.tls.authorityDirectory
             parts.append("A client certificate\(authority.map { " from \(printable($0))" } ?? "") is required.")
         }
-        if listener.tls.usesIdentityAsUserName || listener.tls.usesSubjectAsUserName, listener.tls.isOn {
-            let what = listener.tls.usesIdentityAsUserName ? "name" : "subject"
-            parts.append("Its \(listener.tls.keyHint == nil ? what : "identity") is the user name.")
-        } else {
-            switch (access.allowsAnonymous ?? false, names) {
-            case (true, nil): parts.append("Anyone may connect, without user name and password.")
-            case (true, let names?):
-                parts.append("Anyone may connect without a user name; who gives one needs its password \(names).")
-            case (false, let names?): parts.append("Who connects needs a user name and its password \(names).")
-            case (false, nil):
-                parts.append("Nobody may connect: 'allow_anonymous' is false, and there is no 'password_file'.")
+        if listener.tls.keyHint != nil {
+            guard let file = access(at: listener).keysFile else {
+                return "Nobody may connect: there is no 'psk_file'."
             }
+            parts.append("A pre-shared key in \(printable(file)) is required.")
         }
+        parts.append(Self.goesByTLS(listener) ? nameByTLS(at: listener) : nameAndPassword(at: listener))
         if let prefix = clientIdentifierPrefix {
             parts.append("Client identifiers begin with \(printable(prefix)).")
         }
         if listener.usesUserNameAsClientIdentifier { parts.append("The user name is the client identifier.") }
-        if access.allowsEmptyClientIdentifier == false { parts.append("An empty client identifier is refused.") }
+        if access(at: listener).allowsEmptyClientIdentifier == false {
+            parts.append("An empty client identifier is refused.")
+        }
         return parts.joined(separator: " ")
+    }
+
+    private static func goesByTLS(_ listener: Listener) -> Bool {
+        listener.tls.isOn && (listener.tls.usesIdentityAsUserName || listener.tls.usesSubjectAsUserName)
+    }
+
+    /// Of the accounts only devices come in here, and only by the CN of their certificates.
+    private func nameByTLS(at listener: Listener) -> String {
+        if listener.tls.keyHint != nil { return "Its identity is the user name." }
+        if listener.tls.usesSubjectAsUserName { return "Its subject is the user name." }
+        let devices = dataDirectory.map { "; a device of \(printable($0)) is known by it" } ?? ""
+        return "Its name is the user name\(devices)."
+    }
+
+    private func nameAndPassword(at listener: Listener) -> String {
+        let access = access(at: listener)
+        let accounts = dataDirectory.map { "a device, a person or a service of \(printable($0))" }
+        let names = access.passwordFile.map { "in \(printable($0))" }
+        return switch (access.allowsAnonymous ?? false, names, accounts) {
+        case (true, nil, nil): "Anyone may connect, without user name and password."
+        case (true, nil, let accounts?):
+            "Anyone may connect, without user name and password; who gives the name of \(accounts) has to prove it."
+        case (true, let names?, nil):
+            "Anyone may connect without a user name; who gives one needs its password \(names)."
+        case (true, let names?, let accounts?):
+            "Anyone may connect without a user name; who gives one needs its password \(names), or is \(accounts)."
+        case (false, let names?, nil): "Who connects needs a user name and its password \(names)."
+        case (false, let names?, let accounts?):
+            "Who connects needs a user name and its password \(names), or is \(accounts)."
+        case (false, nil, nil): "Nobody may connect: 'allow_anonymous' is false, and there is no 'password_file'."
+        case (false, nil, let accounts?): "Who connects has to be \(accounts)."
+        }
     }
 
     private func whatTheyMayDo(at listener: Listener) -> String {
         let access = access(at: listener)
+        let hasKeys = listener.tls.keyHint == nil || access.keysFile != nil
+        let hasOthers = access.allowsAnonymous ?? false || access.passwordFile != nil || Self.goesByTLS(listener)
         var parts: [String] = []
-        if let file = access.aclFile {
-            parts.append("Topics are open as \(printable(file)) says.")
-        } else if access.allowsAnonymous ?? false || access.passwordFile != nil || listener.tls.requiresCertificate {
-            parts.append("Every topic is open to them.")
+        switch (hasKeys && hasOthers, dataDirectory != nil) {
+        case (true, let hasAccounts):
+            let everything = hasAccounts ? "Every topic but the management's" : "Every topic"
+            let topics = access.aclFile.map { "Topics are open as \(printable($0)) says" } ?? "\(everything) is open to them"
+            let accounts = hasAccounts && !Self.isByKeyAlone(listener)
+            parts.append(topics + (accounts ? "; to devices, people and services, as their policies say." : "."))
+        case (false, true) where hasKeys: parts.append("Topics are open as their policies say.")
+        case (false, _): break
         }
         if let mountPoint = listener.mountPoint { parts.append("All their topics lie under \(printable(mountPoint)).") }
         return parts.joined(separator: " ")
+    }
+
+    /// Then accounts have no way to show themselves.
+    private static func isByKeyAlone(_ listener: Listener) -> Bool {
+        goesByTLS(listener) && (listener.tls.keyHint != nil || listener.tls.usesSubjectAsUserName)
     }
 
     // MARK: - Limits

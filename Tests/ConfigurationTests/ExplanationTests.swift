@@ -33,8 +33,8 @@ import Testing
                     "Port 8883 on all addresses: MQTT over TLS, version 1.3 or newer. A client certificate from ca.pem "
                         + "is required. Its name is the user name. Every topic is open to them. "
                         + "Only MQTT 3.1 and 3.1.1.",
-                    "Unix socket /s: MQTT over TLS with pre-shared keys, version 1.2 or newer. Its identity is the "
-                        + "user name. All their topics lie under m/.",
+                    "Unix socket /s: MQTT over TLS with pre-shared keys, version 1.2 or newer. Nobody may connect: "
+                        + "there is no 'psk_file'. All their topics lie under m/.",
                 ]
             ),
             (
@@ -53,10 +53,64 @@ import Testing
                         + "with d-. An empty client identifier is refused. Every topic is open to them.",
                 ]
             ),
+            (
+                "listener 8883\npsk_hint h\npsk_file /k\nuse_identity_as_username true\nlistener 8884\npsk_hint h\n"
+                    + "allow_anonymous true",
+                [
+                    "Port 8883 on all addresses: MQTT over TLS with pre-shared keys, version 1.2 or newer. A pre-shared "
+                        + "key in /k is required. Its identity is the user name. Every topic is open to them.",
+                    "Port 8884 on all addresses: MQTT over TLS with pre-shared keys, version 1.2 or newer. A pre-shared "
+                        + "key in /k is required. Anyone may connect, without user name and password. Every topic is "
+                        + "open to them.",
+                ]
+            ),
         ] as [(String, [String])])
     func `says of each listener what it will allow`(_ text: String, _ expected: [String]) throws {
         let configuration = try Configuration.parse(Array(text.utf8), file: "f.conf", support: .everything)
         #expect(configuration.explanation == expected)
+    }
+
+    @Test(
+        arguments: [
+            (
+                "allow_anonymous false",
+                "Who connects has to be a device, a person or a service of /d. Topics are open as their policies say."
+            ),
+            (
+                "allow_anonymous true",
+                "Anyone may connect, without user name and password; who gives the name of a device, a person or a "
+                    + "service of /d has to prove it. Every topic but the management's is open to them; to devices, "
+                    + "people and services, as their policies say."
+            ),
+            (
+                "password_file /p\nacl_file /a",
+                "Who connects needs a user name and its password in /p, or is a device, a person or a service of /d. "
+                    + "Topics are open as /a says; to devices, people and services, as their policies say."
+            ),
+            (
+                "allow_anonymous true\npassword_file /p",
+                "Anyone may connect without a user name; who gives one needs its password in /p, or is a device, a "
+                    + "person or a service of /d. Every topic but the management's is open to them; to devices, people "
+                    + "and services, as their policies say."
+            ),
+            (
+                "certfile c\nkeyfile k\ncafile ca\nrequire_certificate true\nuse_identity_as_username true",
+                "A client certificate from ca is required. Its name is the user name; a device of /d is known by it. "
+                    + "Every topic but the management's is open to them; to devices, people and services, as their "
+                    + "policies say."
+            ),
+            (
+                "certfile c\nkeyfile k\ncafile ca\nrequire_certificate true\nuse_subject_as_username true",
+                "A client certificate from ca is required. Its subject is the user name. "
+                    + "Every topic but the management's is open to them."
+            ),
+        ] as [(String, String)])
+    func `knows that devices, people and services of a data directory sign in too`(_ text: String, _ end: String) throws
+    {
+        let configuration = try Configuration.parse(
+            Array("data_dir /d\nlistener 8883\n\(text)".utf8), file: "f.conf", support: .everything)
+        #expect(configuration.explanation.count == 1)
+        #expect(configuration.explanation[0].hasSuffix(". " + end), "\(configuration.explanation[0])")
     }
 
     @Test func `names the limits that are not the defaults`() throws {

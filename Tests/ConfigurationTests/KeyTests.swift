@@ -178,11 +178,7 @@ extension Edges {
     ]
 
     @Test(arguments: [
-        "protocol websockets", "password_file p", "acl_file a", "check_retain_source false",
-        "use_identity_as_username true",
-        "use_subject_as_username true", "psk_file p", "websockets_origin https://a", "registration open",
-        "login_attempts 3",
-        "base_url https://a",
+        "protocol websockets", "websockets_origin https://a", "registration open", "jwt_lifetime 1h", "base_url https://a",
     ])
     func `that is not built stops the start with anything else`(_ line: String) {
         let text = "listener 1883\nallow_anonymous true\n\(line)\n"
@@ -193,11 +189,11 @@ extension Edges {
     }
 
     @Test func `that is refused at first may be mended further down`() throws {
-        let text = "listener 1883\nlogin_attempts 5\nlogin_attempts 10\n"
+        let text = "listener 1883\njwt_lifetime 12h\njwt_lifetime 24h\n"
         let configuration = try Configuration.parse(Array(text.utf8), file: "f.conf")
         #expect(
             configuration.warnings.map(\.description) == [
-                "f.conf:3: warning: 'login_attempts' a second time; this one counts, and no longer line 2"
+                "f.conf:3: warning: 'jwt_lifetime' a second time; this one counts, and no longer line 2"
             ])
     }
 }

@@ -31,6 +31,7 @@ extension System {
 
         @Test(arguments: [
             ("include_dir /nonexistent", ":1: 'include_dir' /nonexistent: No such file or directory"),
+            ("listener 1883\nacl_file /nonexistent", ":2: 'acl_file' /nonexistent: No such file or directory"),
             ("listener 1883\nallow_anonymus true", ":2: unknown key 'allow_anonymus'; did you mean 'allow_anonymous'?"),
         ])
         func `says in one line what is wrong, with status 3`(_ text: String, _ expected: String) throws {

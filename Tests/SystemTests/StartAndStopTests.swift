@@ -9,7 +9,7 @@ extension System {
             ("an unknown key", "no_such_key true"), ("a port that is none", "listener seventy"),
             ("a boolean that is none", "allow_anonymous perhaps"),
             ("a negative limit", "max_queued_messages -5"), ("a key without a value", "max_inflight_messages"),
-            ("no shards", "shards 0"), ("a security key that is not built", "password_file /nonexistent/passwords"),
+            ("no shards", "shards 0"), ("a password file that is missing", "password_file /nonexistent/passwords"),
         ])
         func `a bad configuration ends with status 3 and names file and line`(_ mistake: String, _ line: String) throws
         {
