@@ -171,18 +171,20 @@ package final class BrokerServer: Sendable {
         return Reloadable(configuration: effective, kept: kept, files: files, contexts: contexts)
     }
 
-    /// Whoever connects to a listener, by its number, from now on meets this context. A listener without TLS stays so.
-    package func replaceTLS(_ listener: Int, _ context: TLSContext) {
-        for one in listeners where Int(one.number) == listener { one.tls?.replace(with: context) }
+    /// Whoever connects from now on meets these contexts, by listener; who is connected with a certificate that they do not
+    /// let in is disconnected. A listener without TLS stays so.
+    private func replaceTLS(_ contexts: [TLSContext?]) {
+        for listener in listeners {
+            if let context = contexts[Int(listener.number)] { listener.tls?.replace(with: context) }
+        }
+        for shard in shards { shard.reviewCertificates(contexts) }
     }
 
     /// The certificates and revocation lists on the disk count for those who connect from now on. Throws what is wrong
     /// with them; then those in force stay.
     package func reloadTLS() throws(ConfigurationError) {
         let contexts = try configuration.withLock { $0 }.tlsContexts(tickets: tickets, keys: Self.keys(access))
-        for (number, context) in contexts.enumerated() {
-            if let context { replaceTLS(number, context) }
-        }
+        replaceTLS(contexts)
     }
 
     /// The server certificates of all listeners, each path once.
@@ -203,9 +205,7 @@ package final class BrokerServer: Sendable {
         let effective = reloadable.configuration
         configuration.withLock { $0 = effective }
         for listener in listeners { listener.socket.setNoDelay(effective.setsTCPNoDelay) }
-        for (number, context) in reloadable.contexts.enumerated() {
-            if let context { replaceTLS(number, context) }
-        }
+        replaceTLS(reloadable.contexts)
         let rules = effective.listeners.map { ListenerRules($0, of: effective) }
         await lobby?.adopt(Limits(effective), rules)
         for shard in shards { await shard.adopt(Limits(effective), rules) }

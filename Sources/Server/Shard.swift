@@ -57,6 +57,14 @@ actor Shard: LoopActor {
     func slowReaders(atMost count: Int) -> [SlowReader] { core.slowReaders(atMost: count) }
     func endSlowReaders(_ tokens: [UInt64]) { core.endSlowReaders(tokens) }
 
+    /// Ends connections whose client certificate no longer counts, a few at a time.
+    nonisolated func reviewCertificates(_ contexts: [TLSContext?], from first: Int = 0) {
+        post { shard in
+            guard let next = shard.core.reviewCertificates(contexts, from: first) else { return }
+            shard.reviewCertificates(contexts, from: next)
+        }
+    }
+
     nonisolated func publish(_ messages: [ApplicationMessage], qos: QoS, isRetained: Bool) {
         post { shard in
             for message in messages { shard.core.publish(message, qos: qos, isRetained: isRetained) }

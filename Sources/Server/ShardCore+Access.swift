@@ -32,6 +32,21 @@ extension ShardCore {
         resumeWoken()
     }
 
+    /// Ends connections whose client certificate no longer counts by the contexts that their listeners now have. At most
+    /// `reviewedAtOnce`, from the slot `first` on; returns where to go on.
+    mutating func reviewCertificates(_ contexts: [TLSContext?], from first: Int) -> Int? {
+        updateTime()
+        let end = min(first + Self.reviewedAtOnce, table.slots.count)
+        for slot in first..<end {
+            guard let stream = table.slots[slot].stream, let context = contexts[Int(table.slots[slot].listener)],
+                !stream.isAccepted(by: context)
+            else { continue }
+            self.end(ConnectionNumber(slot), .notAuthorized)
+        }
+        apply()
+        return end < table.slots.count ? end : nil
+    }
+
     /// `changed`: whose rights may be others now; nil for everybody's.
     mutating func adopt(_ access: AccessControl, changed: Set<Identity>?) {
         updateTime()

@@ -28,6 +28,8 @@ struct ShardCore: ~Copyable {
     static let flushBytes = 64 << 10
     /// Bytes for all connections together after which a turn writes what it has, lest a fan-out fill the memory.
     static let turnBytes = 8 << 20
+    /// Connections whose certificates are looked at in one turn after a reload: a tenth of a millisecond each.
+    static let reviewedAtOnce = 64
     /// Mail is posted at the end of a turn, or when this much has come together.
     static let mailBytes = 1 << 20
     /// Effects are done when this many have come together, or this many bytes of messages.

@@ -125,6 +125,9 @@ extension Stream {
     @inline(__always)
     package var readNeedsWrite: Bool { tls?.isBlockedOnWrite ?? false }
 
+    /// Whether another context would let the client in with the certificate that it has shown, or without one.
+    package func isAccepted(by context: TLSContext) -> Bool { tls?.isAccepted(by: context) ?? true }
+
     /// What the client has proved with a certificate; nil where it has shown none. Read anew each time.
     package var clientCertificate: TLSPeer? { tls?.peer }
 

@@ -166,6 +166,14 @@ final class TLSConnection: Sendable {
         }
     }
 
+    /// Whether another context would let it in with the client certificate that it has shown, or none. The corresponding C
+    /// function is `SSL_get_peer_cert_chain`.
+    func isAccepted(by context: TLSContext) -> Bool {
+        session.withLock { session in
+            unsafe context.accepts(SSL_get0_peer_certificate(session.ssl), chain: SSL_get_peer_cert_chain(session.ssl))
+        }
+    }
+
     var keyIdentity: [UInt8]? { search?.used }
 
     /// The corresponding C function is `SSL_get_version`.

@@ -248,6 +248,23 @@ package final class TLSContext: Sendable {
         return isCurrent && !isListed
     }
 
+    /// Whether a connection that shakes hands now with this certificate would be let in. `chain` is what came with it. The
+    /// corresponding C function is `X509_verify_cert`.
+    func accepts(_ certificate: OpaquePointer?, chain: OpaquePointer?) -> Bool {
+        let mode = unsafe SSL_CTX_get_verify_mode(pointer)
+        guard let certificate = unsafe certificate else { return mode & SSL_VERIFY_FAIL_IF_NO_PEER_CERT == 0 }
+        guard mode & SSL_VERIFY_PEER != 0 else { return true }
+        guard let check = unsafe X509_STORE_CTX_new() else { return false }
+        defer {
+            unsafe X509_STORE_CTX_free(check)
+            _ = OpenSSLErrors.take()
+        }
+        return unsafe X509_STORE_CTX_init(check, SSL_CTX_get_cert_store(pointer), certificate, chain) == 1
+            && X509_STORE_CTX_set_default(check, "ssl_client") == 1
+            && X509_VERIFY_PARAM_set1(X509_STORE_CTX_get0_param(check), SSL_CTX_get0_param(pointer)) == 1
+            && X509_verify_cert(check) == 1
+    }
+
     // MARK: - Errors
 
     /// What OpenSSL has to say, with its words for the common mistakes replaced by what to look for.
