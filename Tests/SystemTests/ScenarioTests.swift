@@ -15,14 +15,16 @@ extension System {
                     "scenarios: no Mosquitto \(ScenarioBroker.mosquittoVersion) here; Martlet is held against what it showed"
                 )
             }
+            let certificates =
+                scenarios.contains(where: \.needsCertificates) ? try TestCertificates() : nil
             let outcomes = Mutex<[String: ScenarioOutcome]>([:])
             let queue = Mutex(scenarios[...])
             let took = try seconds {
                 try concurrently(
-                    (0..<4).map { _ in
+                    (0..<4).map { [path = certificates?.path] _ in
                         {
                             while let scenario = queue.withLock({ $0.popFirst() }) {
-                                let outcome = ScenarioOutcome(of: scenario)
+                                let outcome = ScenarioOutcome(of: scenario, certificates: path)
                                 outcomes.withLock { $0[scenario.name] = outcome }
                             }
                         }

@@ -23,6 +23,20 @@ final class TemporaryDirectory {
     func exists(_ name: String) -> Bool { FileManager.default.fileExists(atPath: "\(path)/\(name)") }
 }
 
+/// What `certs/make-test-certificates` makes, for as long as a test lasts.
+final class TestCertificates {
+    private let directory: TemporaryDirectory
+
+    var path: String { directory.path }
+
+    init() throws {
+        directory = try TemporaryDirectory()
+        let program = try Program("\(packageRoot)/certs/make-test-certificates", [directory.path])
+        let end = try program.waitForEnd(within: 60)
+        guard end == .exited(0) else { throw Unexpected("no certificates: \(program.output)") }
+    }
+}
+
 /// A broker whose configuration the test writes, and may write again.
 final class ConfiguredMartlet {
     let directory: TemporaryDirectory

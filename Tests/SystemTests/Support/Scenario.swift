@@ -37,11 +37,18 @@ struct Scenario: Sendable {
     var waitsFor: String?
     /// In place of `-c FILE`.
     var arguments: [String]?
+    /// Run in its folder before the broker is started.
+    var preparations: [String] = []
     /// By name; `mosquitto.conf` is the one that the broker is started with.
     var files: [(name: String, lines: [String])] = [("mosquitto.conf", [])]
     var steps: [Step] = []
 
     static let folder = "\(packageRoot)/Tests/Scenarios"
+
+    /// Whether it is about TLS.
+    var needsCertificates: Bool {
+        (files.flatMap(\.lines) + preparations + steps.map(\.text)).contains { $0.contains("{certs}") }
+    }
 
     static func all() throws -> [Scenario] {
         let names = try FileManager.default.contentsOfDirectory(atPath: folder).filter { $0.hasSuffix(".scenarios") }
@@ -98,6 +105,7 @@ struct Scenario: Sendable {
         case "only-martlet": onlyMartlet = rest
         case "waits": waitsFor = rest
         case "arguments": arguments = rest.split(separator: " ").map(String.init)
+        case "before" where steps.isEmpty: preparations.append(rest)
         case "file" where steps.isEmpty: files.append((rest, []))
         default:
             steps.append(Step(line: line, text: text))

@@ -10,6 +10,7 @@ final class ScenarioBroker {
     let directory: String
     let ports: [(name: String, port: UInt16)]
     private let scenario: Scenario
+    private let certificates: String?
     private(set) var program: Program?
 
     /// What is written down is what this version shows.
@@ -27,8 +28,10 @@ final class ScenarioBroker {
         }
     }()
 
-    init(_ kind: BrokerKind, _ scenario: Scenario) throws {
+    /// `certificates`: the folder that `certs/make-test-certificates` has filled, where the scenario needs it.
+    init(_ kind: BrokerKind, _ scenario: Scenario, certificates: String?) throws {
         self.kind = kind
+        self.certificates = certificates
         self.scenario = scenario
         // Short: the path of a unix socket has at most 107 bytes.
         directory = "/tmp/martlet-\(UUID().uuidString.prefix(12))"
@@ -37,6 +40,10 @@ final class ScenarioBroker {
             atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o777])
         ports = try ["{port}", "{port2}", "{port3}"].map { ($0, try freePort()) }
         for (name, lines) in scenario.files { try write(name, lines) }
+        for command in scenario.preparations {
+            let program = try Program("/bin/sh", ["-c", "cd \(directory)\n\(substituting(command))"])
+            guard try program.waitForEnd(within: 15) == .exited(0) else { throw Unexpected(program.output) }
+        }
     }
 
     deinit {
@@ -52,6 +59,8 @@ final class ScenarioBroker {
 
     func substituting(_ text: String) -> String {
         var text = text.replacingOccurrences(of: "{dir}", with: directory)
+        text = text.replacingOccurrences(of: "{files}", with: "\(Scenario.folder)/files")
+        if let certificates { text = text.replacingOccurrences(of: "{certs}", with: certificates) }
         text = text.replacingOccurrences(of: "{broker}", with: command.joined(separator: " "))
         for (name, port) in ports { text = text.replacingOccurrences(of: name, with: "\(port)") }
         return text
@@ -137,6 +146,7 @@ final class ScenarioBroker {
     /// Text in which what changes from run to run has the name that the scenario gave it, or a fixed one.
     func normalised(_ text: String) -> String {
         var text = text.replacingOccurrences(of: directory, with: "{dir}")
+        if let certificates { text = text.replacingOccurrences(of: certificates, with: "{certs}") }
         for (name, port) in ports.reversed() { text = text.replacingOccurrences(of: "\(port)", with: name) }
         if let pid = program?.pid { text = text.replacing(#/\b\d+\b/#) { $0.output == "\(pid)" ? "{pid}" : $0.output } }
         let hex = #/[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}/#

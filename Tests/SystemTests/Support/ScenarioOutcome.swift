@@ -8,18 +8,18 @@ struct ScenarioOutcome: Sendable {
     var problem: String?
     var waitsFor: String?
 
-    init(of scenario: Scenario) {
+    init(of scenario: Scenario, certificates: String?) {
         do {
             // Without a file Mosquitto becomes another user.
             let isItself = scenario.arguments == nil || geteuid() != 0 || othersReachFiles
             if ScenarioBroker.mosquitto != nil, scenario.onlyMartlet == nil, isItself {
-                mosquitto = try ScenarioRun(scenario, with: .mosquitto).run()
+                mosquitto = try ScenarioRun(scenario, with: .mosquitto, certificates: certificates).run()
             }
         } catch {
             problem = "\(error)"
         }
         do {
-            martlet = try ScenarioRun(scenario, with: .martlet).run()
+            martlet = try ScenarioRun(scenario, with: .martlet, certificates: certificates).run()
         } catch let waiting as ScenarioBroker.Waiting {
             waitsFor = waiting.reason
         } catch  where scenario.waitsFor != nil {

@@ -14,9 +14,9 @@ final class ScenarioRun {
     private var programs: [String: Program] = [:]
     private var linesTaken: [String: Int] = [:]
 
-    init(_ scenario: Scenario, with kind: BrokerKind) throws {
+    init(_ scenario: Scenario, with kind: BrokerKind, certificates: String?) throws {
         self.scenario = scenario
-        broker = try ScenarioBroker(kind, scenario)
+        broker = try ScenarioBroker(kind, scenario, certificates: certificates)
     }
 
     /// What was observed at each step.
@@ -44,6 +44,10 @@ final class ScenarioRun {
             let program = try broker.launch()
             guard eventually(within: 10, { program.endIfOver() != nil || broker.isListening }) else {
                 throw Unexpected("neither ends nor listens")
+            }
+            // Mosquitto reads its certificates when it listens already.
+            if broker.kind == .mosquitto {
+                _ = eventually(within: 2) { program.endIfOver() != nil || program.output.contains(" running") }
             }
             return [program.endIfOver().map { "broker \($0)" } ?? "broker runs"]
         }
