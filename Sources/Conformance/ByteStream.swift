@@ -3,7 +3,7 @@ internal import Glibc
 package import Transport
 
 /// An ordered, lossless stream of bytes to a broker (MQTT 7.1.1), seen from a client that waits for what it asks. TCP
-/// today; TLS and WebSocket take its place, and tests put a lens over it that shows a broken broker.
+/// at first; TLS lies over it, WebSocket will, and tests put a lens over it that shows a broken broker.
 ///
 /// Belongs to the case that opened it and is used on one thread.
 package protocol ByteStream: AnyObject {

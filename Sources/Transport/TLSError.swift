@@ -16,10 +16,10 @@ package struct TLSError: Error, Equatable, CustomStringConvertible {
 }
 
 /// What OpenSSL notes about a failure. Whoever fails takes it all, or the next to fail on this thread would find it.
-enum OpenSSLErrors {
+package enum OpenSSLErrors {
     /// The first reason that is noted, in OpenSSL's words; nil where there is none. Nothing is left in the queue. The
     /// corresponding C function is `ERR_get_error`.
-    static func take() -> String? {
+    package static func take() -> String? {
         let first = ERR_get_error()
         guard first != 0 else { return nil }
         ERR_clear_error()

@@ -20,8 +20,20 @@ struct ConformanceCommand: AsyncParsableCommand {
     @Option(help: "The broker.")
     var host = "127.0.0.1"
 
-    @Option(name: .shortAndLong, help: "Its port, plain TCP.")
+    @Option(name: .shortAndLong, help: "Its port.")
     var port: UInt16 = 1883
+
+    @Flag(help: "Over TLS. The broker's certificate has to be for the host.")
+    var tls = false
+
+    @Option(name: .customLong("cafile"), help: "With --tls: the authorities that it may be from, PEM; else the system's.")
+    var authorities: String?
+
+    @Option(name: .customLong("cert"), help: "With --tls: the certificate to show, PEM.")
+    var certificate: String?
+
+    @Option(help: "With --tls: the key of that certificate, PEM.")
+    var key: String?
 
     @Option(help: "Only this case, statement, section (3.1) or file; may be given several times.")
     var only: [String] = []
@@ -88,6 +100,10 @@ struct ConformanceCommand: AsyncParsableCommand {
         }
         guard (1...256).contains(jobs) else { throw ValidationError("--jobs takes a number from 1 to 256") }
         guard (1...100).contains(patience) else { throw ValidationError("--patience takes a number from 1 to 100") }
+        guard tls || (authorities == nil && certificate == nil && key == nil) else {
+            throw ValidationError("--cafile, --cert and --key go with --tls")
+        }
+        guard (certificate == nil) == (key == nil) else { throw ValidationError("--cert and --key go together") }
         guard port > 0 else { throw ValidationError("--port takes a port from 1 to 65535") }
     }
 
@@ -174,7 +190,14 @@ struct ConformanceCommand: AsyncParsableCommand {
         guard let address = addresses.first(where: { (try? TCPStream($0)) != nil }) else {
             throw Failure(.failed, "nobody accepts connections at \(host) port \(port)")
         }
-        return { try TCPStream(address) }
+        guard tls else { return { try TCPStream(address) } }
+        do {
+            let client = try TLSClient(host: host, authorities: authorities, certificate: certificate, key: key)
+            _ = try client.secure(TCPStream(address))
+            return { try client.secure(TCPStream(address)) }
+        } catch {
+            throw Failure(.failed, "\(host) port \(port): \(error)")
+        }
     }
 
     private func save(_ report: Report) throws {

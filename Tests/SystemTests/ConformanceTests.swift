@@ -15,19 +15,70 @@ extension System {
 
         @Test(arguments: [1, 2]) func `passes every case of the conformance suite`(_ shards: Int) throws {
             let broker = try Martlet(["shards \(shards)"])
-            let (status, output) = try run(broker)
-            #expect(status == .exited(0), "\(output.suffix(6_000))")
-            // Statements: all, passed, failed, differing, waiting, not testable, not applicable.
-            let line = output.split(separator: "\n").first { $0.hasPrefix("MQTT ") }
-            print("conformance, \(shards) shards: \(line ?? "?"); \(output.split(separator: "\n").last ?? "?")")
-            let counts = line?.split(separator: " ").dropFirst().compactMap { Int($0) } ?? []
-            #expect(counts.count == 7 && counts.first == 141 && counts.dropFirst().reduce(0, +) == 141, "\(counts)")
-            #expect(!output.contains("DIFFERS"), "a choice was taken otherwise than it is written down")
+            try expectAll(of: broker)
             // Nothing is left behind: no retained message comes before the PINGRESP.
             let visitor = try broker.client()
             _ = try visitor.subscribe([("#", 0)])
             try visitor.ping()
             try broker.stop()
+        }
+
+        @Test(arguments: [1, 2]) func `passes every case over TLS as well`(_ shards: Int) throws {
+            let authority = try Authority()
+            try authority.issue("suite", "/CN=suite")
+            let broker = try Martlet([
+                "certfile \(authority.file("server.crt"))", "keyfile \(authority.file("server.key"))",
+                "cafile \(authority.file("ca.crt"))", "require_certificate \(shards == 2)", "shards \(shards)",
+            ])
+            let certificate = ["--cert", authority.file("suite.crt"), "--key", authority.file("suite.key")]
+            try expectAll(
+                of: broker, ["--tls", "--cafile", authority.file("ca.crt")] + (shards == 2 ? certificate : []))
+            try broker.stop()
+        }
+
+        private func expectAll(of broker: Martlet, _ arguments: [String] = []) throws {
+            let (status, output) = try run(broker, arguments)
+            #expect(status == .exited(0), "\(output.suffix(6_000))")
+            // Statements: all, passed, failed, differing, waiting, not testable, not applicable.
+            let line = output.split(separator: "\n").first { $0.hasPrefix("MQTT ") }
+            print("conformance \(arguments.first ?? ""): \(line ?? "?"); \(output.split(separator: "\n").last ?? "?")")
+            let counts = line?.split(separator: " ").dropFirst().compactMap { Int($0) } ?? []
+            #expect(counts.count == 7 && counts.first == 141 && counts.dropFirst().reduce(0, +) == 141, "\(counts)")
+            #expect(!output.contains("DIFFERS"), "a choice was taken otherwise than it is written down")
+        }
+
+        @Test func `over TLS it says what is wrong with the broker's certificate, or with its own files`() throws {
+            let (authority, other) = (try Authority(), try Authority("another"))
+            let broker = try Martlet([
+                "certfile \(authority.file("server.crt"))", "keyfile \(authority.file("server.key"))",
+            ])
+            let only = ["--only", "3.1.0-1", "--tls"]
+            let (unknown, reason) = try run(broker, only + ["--cafile", other.file("ca.crt")])
+            #expect(unknown == .exited(1))
+            #expect(reason.contains("unable to get local issuer certificate"), "\(reason)")
+            let (named, _) = try run(broker, only + ["--cafile", authority.file("ca.crt"), "--host", "localhost"])
+            #expect(named == .exited(0))
+            let (missing, file) = try run(broker, only + ["--cafile", "/nowhere"])
+            #expect(missing == .exited(1) && file.contains("'/nowhere': No such file or directory"), "\(file)")
+            let (half, usage) = try run(broker, only + ["--cert", authority.file("server.crt")])
+            #expect(half == .exited(2) && usage.contains("--cert and --key"), "\(usage)")
+            try broker.stop()
+
+            try authority.issue("elsewhere", "/CN=127.0.0.1", "subjectAltName=DNS:elsewhere.invalid")
+            let elsewhere = try Martlet([
+                "certfile \(authority.file("elsewhere.crt"))", "keyfile \(authority.file("elsewhere.key"))",
+            ])
+            for (host, mismatch) in [("127.0.0.1", "IP address mismatch"), ("localhost", "hostname mismatch")] {
+                let arguments = only + ["--cafile", authority.file("ca.crt"), "--host", host]
+                let (misnamed, reason) = try run(elsewhere, arguments)
+                #expect(misnamed == .exited(1) && reason.contains(mismatch), "\(reason)")
+            }
+            try elsewhere.stop()
+
+            let plain = try Martlet()
+            let (status, output) = try run(plain, only + ["--cafile", authority.file("ca.crt")])
+            #expect(status == .exited(1) && output.contains("the TLS handshake"), "\(output)")
+            try plain.stop()
         }
 
         @Test func `fails, with status 1, where it does otherwise`() throws {

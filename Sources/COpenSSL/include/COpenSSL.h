@@ -19,6 +19,7 @@ static inline void free_openssl_memory(void *memory) { OPENSSL_free(memory); }
 static inline unsigned long rfc2253_name_flags(void) { return XN_FLAG_RFC2253; }
 // For TLS (Transport).
 static inline long ssl_ctx_set_mode(SSL_CTX *context, long mode) { return SSL_CTX_set_mode(context, mode); }
+static inline int ssl_set_server_name(SSL *ssl, const char *name) { return (int)SSL_set_tlsext_host_name(ssl, name); }
 static inline int ssl_ctx_set_min_version(SSL_CTX *context, int version) { return SSL_CTX_set_min_proto_version(context, version); }
 static inline void ssl_ctx_disable_cache(SSL_CTX *context) { SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF); }
 static inline void ssl_ctx_set_read_ahead(SSL_CTX *context) { SSL_CTX_set_read_ahead(context, 1); }
