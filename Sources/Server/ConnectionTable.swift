@@ -24,6 +24,8 @@ struct ConnectionTable {
         var listener: ListenerNumber = 0
         /// Is one of the shard's `unannounced`.
         var isUnannounced = false
+        /// It came from another event loop, which may not have let go of it yet.
+        var hasMoved = false
         /// A proxy has to say first for whom it speaks.
         var awaitedHeader: AwaitedHeader?
     }

@@ -18,7 +18,7 @@ actor Lobby: LoopActor {
     }
 
     nonisolated func start(with shards: [Shard], stopped: @escaping @Sendable () -> Void) {
-        post { $0.core.shards = shards }
+        post { $0.core.begin(with: shards) }
         loop.start({ events in self.assumeIsolated { $0.core.turn(events) } }, stopped: stopped)
     }
 
@@ -50,7 +50,7 @@ struct LobbyCore: ~Copyable {
         var watched: UInt32 = 0
     }
 
-    var shards: [Shard] = []
+    private var shards: [Shard] = []
     private(set) var counters = Counters()
     private let loop: EventLoop
     private let log: Logger
@@ -62,6 +62,8 @@ struct LobbyCore: ~Copyable {
     /// Tokens in the order of arrival, some of them of guests who are gone, from `firstArrival` on.
     private var arrivals: [(token: UInt64, time: Instant)] = []
     private var firstArrival = 0
+    /// Those who are through, by shard: they leave at the end of the turn, for waking a shard costs more than a connection.
+    private var departing: [[MovingConnection]] = []
     private var nextShard = 0
     private var trimmedHandshakes: UInt64 = 0
     private var trimsAt: Instant?
@@ -74,6 +76,11 @@ struct LobbyCore: ~Copyable {
         self.loop = loop
         self.log = log
         reception = Reception(loop: loop, log: log)
+    }
+
+    mutating func begin(with shards: [Shard]) {
+        self.shards = shards
+        departing = shards.map { _ in [] }
     }
 
     mutating func add(_ listener: Listener) {
@@ -105,11 +112,13 @@ struct LobbyCore: ~Copyable {
                 step(guest)
             }
         }
+        sendOff()
         endOverdue()
-        if counters.connections < Self.mostGuests { reception.reopen(now: now) }
+        if !isFull { reception.reopen(now: now) }
         reception.resumeIfDue(now: now)
         trimIfDue()
-        let due = arrivals.count > firstArrival ? arrivals[firstArrival].time + limits.connectTimeout : nil
+        let patience = isFull ? min(Self.patience, limits.connectTimeout) : limits.connectTimeout
+        let due = arrivals.count > firstArrival ? arrivals[firstArrival].time + patience : nil
         let deadline = [due, reception.resumesAt, trimsAt].compactMap(\.self).min()
         return EventLoop.Wish(isBusy: false, deadline: deadline.map { $0.milliseconds * 1_000_000 })
     }
@@ -130,6 +139,8 @@ struct LobbyCore: ~Copyable {
         trimsAt = nil
     }
 
+    private var isFull: Bool { counters.connections >= Self.mostGuests }
+
     private mutating func updateTime() { now = Instant(milliseconds: monotonicNanoseconds() / 1_000_000) }
 
     /// Guests have `connect_timeout` for their handshake, from accept on. Who is through has as long again for CONNECT.
@@ -137,8 +148,8 @@ struct LobbyCore: ~Copyable {
         while firstArrival < arrivals.count {
             let (token, time) = arrivals[firstArrival]
             if let guest = guest(of: token) {
-                let isFull = counters.connections >= Self.mostGuests && now - time >= Self.patience
-                guard now - time >= limits.connectTimeout || isFull else { break }
+                let isPushedOut = isFull && now - time >= Self.patience
+                guard now - time >= limits.connectTimeout || isPushedOut else { break }
                 fail(guest, "no TLS handshake in time")
             }
             firstArrival += 1
@@ -156,7 +167,7 @@ struct LobbyCore: ~Copyable {
         let listener = reception[index]
         let most = rules[Int(listener.number)].connections
         for _ in 0..<reception.share {
-            guard counters.connections < Self.mostGuests else { return reception.close() }
+            guard !isFull else { return reception.close() }
             switch reception.accept(from: index, atMost: most, ofAll: limits.connections, now: now) {
             case .stream(let stream): welcome(stream, from: listener)
             case .refused: counters.connectionsRefused += 1
@@ -242,8 +253,18 @@ struct LobbyCore: ~Copyable {
         let connection = MovingConnection(
             stream: stream, unread: [], listener: guests[index].listener, isPlaced: false)
         remove(index)
-        shards[nextShard].post { $0.adopt(connection) }
+        departing[nextShard].append(connection)
         nextShard = (nextShard + 1) % shards.count
+    }
+
+    private mutating func sendOff() {
+        for shard in shards.indices where !departing[shard].isEmpty {
+            var connections: [MovingConnection] = []
+            swap(&connections, &departing[shard])
+            shards[shard].post { [connections] in
+                for connection in connections { $0.adopt(connection) }
+            }
+        }
     }
 
     /// In the words for a connection that ends before its CONNECT.

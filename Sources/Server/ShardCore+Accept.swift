@@ -56,6 +56,7 @@ extension ShardCore {
         guard !isStopping,
             let number = open(connection.stream, listener: connection.listener, isPlaced: connection.isPlaced)
         else { return }
+        table[number].hasMoved = true
         table[number].input = connection.unread
         resume(number)
     }

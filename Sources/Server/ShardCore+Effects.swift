@@ -144,7 +144,9 @@ extension ShardCore {
         guard let stream = table[number].stream else { return }
         if !table[number].output.isEmpty { write(number) }
         if isGraceful { stream.finish() }
-        // The slot held the only reference, so the descriptor is closed here, and leaves the epoll with that (epoll(7)).
+        // The slot held the only reference, so the descriptor is closed here, and leaves the epoll with that (epoll(7)). A
+        // loop that has handed it over may hold another for a moment: then it would be announced here without end.
+        if table[number].hasMoved { loop.unwatch(stream.rawDescriptor) }
         table.remove(number)
         reception.hurry(now: now)
     }
