@@ -3,6 +3,7 @@
 ARGS         ?=
 SET          ?= core
 ROUNDS       ?= 5
+BROKERS      ?= mosquitto mosquitto-nodelay martlet
 BENCH_ARGS   ?=
 SOAK_SECONDS ?= 1800
 SECONDS      ?= 60
@@ -44,7 +45,7 @@ bench: build
 	@$(MAKE) --no-print-directory -C bench
 	@PATH="$(CURDIR)/.tools/bin:$$PATH:/usr/sbin" MARTLET="$(CURDIR)/.build/release/martlet" \
 		bench/compare.py --set $(SET) --rounds $(ROUNDS) $(BENCH_ARGS) \
-		--broker mosquitto --broker mosquitto-nodelay --broker martlet
+		$(addprefix --broker ,$(BROKERS))
 
 ## The socket suite against binaries that watch for races and for memory errors.
 sanitize:
