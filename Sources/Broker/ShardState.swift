@@ -217,7 +217,8 @@ package struct ShardState: Sendable {
         if connection.phase == .connected {
             let slot = connection.slot
             publisher = sessions[slot].participant
-            if reason == .disconnected { will = nil }
+            // Who has lost their right to be here says nothing more.
+            if reason == .disconnected || reason == .notAuthorized { will = nil }
             if let message = will?.message, !mayPublishWill(message, slot) { will = nil }
             client = sessions[slot].client
             if limits.throttlesPublishers { keepDebt(of: sessions[slot].client, number, now: now) }
