@@ -194,10 +194,11 @@ extension AccessControl {
                 && isKeyCurrent(proof, at: listener)
         case .user(let name):
             switch proof.kind {
-            case .some(.none):
-                return takesAtItsWord(listener)
-                    && !(listener.admitsAccounts && claim(toBeAccount: name, at: principal.listener) != nil)
-            case .passwordHash: return listener.passwordFile?[name].map(Credential.hash) == proof
+            case .some(.none): return isTakenAtItsWord(name, at: principal.listener)
+            case .passwordHash:
+                // Where no proof is asked for any more, whoever has given one stays.
+                return listener.passwordFile?[name].map(Credential.hash) == proof
+                    || isTakenAtItsWord(name, at: principal.listener)
             case .certificate:
                 guard !isRevoked else { return false }
                 return listener.usesCertificateSubject
@@ -223,6 +224,12 @@ extension AccessControl {
             }
             return .secret(service.secret) == proof
         }
+    }
+
+    private func isTakenAtItsWord(_ name: [UInt8], at number: Int) -> Bool {
+        let listener = listeners[number]
+        return takesAtItsWord(listener) && !listener.usesCertificateName && !listener.usesCertificateSubject
+            && !(listener.admitsAccounts && claim(toBeAccount: name, at: number) != nil)
     }
 
     private func isKeyCurrent(_ proof: Credential, at listener: Listener) -> Bool {

@@ -344,7 +344,13 @@ private struct Outcome: Equatable, CustomStringConvertible {
 
     private static let losses: [Loss] = [
         Loss(World.signIn("alice", "secret"), { $0.listeners[0].passwordFile = .empty }),
-        Loss(World.signIn("alice", "secret"), { $0.listeners[0].passwordFile = nil }),
+        Loss(
+            World.signIn("alice", "secret"),
+            { control in
+                control.listeners[0].passwordFile = nil
+                control.listeners[0].allowsAnonymous = false
+            }
+        ),
         Loss(
             World.signIn("alice", "secret"),
             { control in
@@ -432,6 +438,16 @@ private struct Outcome: Equatable, CustomStringConvertible {
         let principal = try Self.principal(World.signIn("pump"), at: control)
         control.accounts.services["pump"] = .init(name: "pump", secret: World.secret("x"))
         #expect(!control.isCurrent(principal))
+    }
+
+    @Test func `with a password stay where none is asked for any more, unless it is an account's name`() throws {
+        var control = Self.control
+        let alice = try Self.principal(World.signIn("alice", "secret"), at: control)
+        let device = try Self.principal(World.signIn("DEV1", "of the file"), at: control)
+        control.listeners[0].passwordFile = nil
+        #expect(control.isCurrent(alice) && !control.isCurrent(device))
+        control.listeners[0].usesCertificateSubject = true
+        #expect(!control.isCurrent(alice))
     }
 
     @Test func `while the password was being checked may have been blocked`() throws {
