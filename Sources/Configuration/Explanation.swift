@@ -126,7 +126,8 @@ extension Configuration {
         switch (hasKeys && hasOthers, dataDirectory != nil) {
         case (true, let hasAccounts):
             let everything = hasAccounts ? "Every topic but the management's" : "Every topic"
-            let topics = access.aclFile.map { "Topics are open as \(printable($0)) says" } ?? "\(everything) is open to them"
+            let topics =
+                access.aclFile.map { "Topics are open as \(printable($0)) says" } ?? "\(everything) is open to them"
             let accounts = hasAccounts && !Self.isByKeyAlone(listener)
             parts.append(topics + (accounts ? "; to devices, people and services, as their policies say." : "."))
         case (false, true) where hasKeys: parts.append("Topics are open as their policies say.")
