@@ -22,7 +22,7 @@ final class ManagementClient {
     }
 
     private final class Connection {
-        let descriptor: Descriptor
+        var descriptor: Descriptor
 
         init(_ descriptor: consuming Descriptor) { self.descriptor = descriptor }
     }
@@ -58,7 +58,7 @@ final class ManagementClient {
     private static func find(_ path: String) throws -> Way {
         var waited: CInt = 0
         while true {
-            if let broker = try connect(path) { return .broker(broker) }
+            if let broker = try connect(path) { return .broker(Connection(broker)) }
             let directory: DataDirectory
             do throws(DataDirectoryError) {
                 directory = try DataDirectory(path)
@@ -75,7 +75,7 @@ final class ManagementClient {
     }
 
     /// Nil where nobody listens. The corresponding C functions are `socket` and `connect`.
-    private static func connect(_ path: String) throws(DataDirectoryError) -> Connection? {
+    private static func connect(_ path: String) throws(DataDirectoryError) -> Descriptor? {
         // A long path is gone around, as the broker does.
         let directory = unsafe open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard directory >= 0 else { throw .system(path, errno) }
@@ -83,7 +83,7 @@ final class ManagementClient {
         let address = SocketAddress(path: "/proc/self/fd/\(directory)/\(ControlSocket.fileName)")
         let socket = Glibc.socket(AF_UNIX, CInt(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard socket >= 0 else { throw .system(path, errno) }
-        let connection = Connection(Descriptor(adopting: socket))
+        let connection = Descriptor(adopting: socket)
         guard unsafe address.withPointer({ unsafe Glibc.connect(socket, $0, address.length) }) == 0 else {
             if errno == ENOENT || errno == ECONNREFUSED { return nil }
             throw .system("\(path)/\(ControlSocket.fileName)", errno)
@@ -102,11 +102,11 @@ final class ManagementClient {
         let bytes = Array(JSONValue.object(["commands": .array([.object(request)])]).text.utf8)
         let answer: [UInt8]
         switch way {
-        case .broker(let broker): answer = try ask(broker.descriptor.rawValue, bytes)
+        case .broker(let broker): answer = try ask(broker, bytes)
         case .files(let management):
             answer = await management.respond(to: bytes, from: .local(user: getuid()))
         }
-        guard let response = JSONValue(parsing: answer)?["responses"]?.array?.first else {
+        guard let response = Self.response(in: answer) else {
             throw Failure(.failed, "the broker's answer can't be understood")
         }
         if let error = response["error"] {
@@ -131,6 +131,28 @@ final class ManagementClient {
     func close() async throws(Failure) {
         guard case .files(let management) = way else { return }
         do { try await management.close() } catch { throw Failure(.failed, "\(path): \(error)") }
+    }
+
+    private static func response(in answer: [UInt8]) -> JSONValue? {
+        JSONValue(parsing: answer)?["responses"]?.array?.first
+    }
+
+    /// Where as many others ask at once as may, it waits for its turn. Such an answer ends the connection.
+    private func ask(_ broker: Connection, _ request: [UInt8]) throws(Failure) -> [UInt8] {
+        for _ in 0..<(Self.answerPatience * 20) {
+            let answer = try ask(broker.descriptor.rawValue, request)
+            guard Self.response(in: answer)?["error"]?["code"]?.string == ManagementProblem.Code.busy.rawValue else {
+                return answer
+            }
+            poll(nil, 0, 50)
+            do throws(DataDirectoryError) {
+                guard let next = try Self.connect(path) else { return answer }
+                broker.descriptor = next
+            } catch {
+                throw Failure(.failed, "\(path): \(error)")
+            }
+        }
+        throw Failure(.failed, "the broker on \(path) has too many others to answer")
     }
 
     /// The corresponding C functions are `send` and `read`.

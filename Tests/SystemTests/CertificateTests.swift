@@ -174,8 +174,12 @@ extension System {
             let socket = try ControlSocket("\(directory.path)/data/control.sock")
             let answers = [
                 (#"{"responses":[{"command":"reloadCertificates"}]}"#, Int32(0), "a new certificate"),
-                (#"{"responses":[{"command":"reloadCertificates","error":"no disk"}]}"#, 1, "no disk"),
-                ("nonsense", 1, "makes no sense"),
+                (
+                    #"{"responses":[{"command":"reloadCertificates","error":{"code":"failed","message":"no disk"}}]}"#,
+                    1,
+                    "the files are written, but not in force yet: no disk"
+                ),
+                ("nonsense", 1, "the broker's answer can't be understood"),
             ]
             for (answer, status, words) in answers {
                 let program = try Program(Martlet.binary, ["certs", "renew", "--data", "\(directory.path)/data"])

@@ -86,7 +86,7 @@ extension System {
         @Test func `asks twice on a terminal without showing what is typed`() throws {
             defer { unlink(file) }
             for (second, status) in [("hunter2\n", Int32(0)), ("other\n", 1), ("\u{3}", 130)] {
-                let (terminal, name) = try Self.openTerminal()
+                let (terminal, name) = try openTerminal()
                 defer { close(terminal) }
                 let command = "exec \"$1\" passwd -c \"$2\" alice <\"$3\""
                 let program = try Program("/bin/sh", ["-c", command, "sh", Martlet.binary, file, name])
@@ -104,16 +104,6 @@ extension System {
                 #expect(!String(decoding: echoed.prefix(count), as: UTF8.self).contains("hunter2"))
             }
             #expect(text().hasPrefix("alice:$7$"))
-        }
-
-        /// The side of a keyboard and screen, and the name of the other. `grantpt` and its like are not imported.
-        private static func openTerminal() throws -> (descriptor: Int32, name: String) {
-            let (getNumber, setLock): (UInt, UInt) = (0x8004_5430, 0x4004_5431)  // TIOCGPTN, TIOCSPTLCK
-            let descriptor = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC)
-            var (number, lock): (Int32, Int32) = (0, 0)
-            guard descriptor >= 0, ioctl(descriptor, getNumber, &number) == 0, ioctl(descriptor, setLock, &lock) == 0
-            else { throw Unexpected(errno: errno, during: "/dev/ptmx") }
-            return (descriptor, "/dev/pts/\(number)")
         }
 
         private func isSilent(_ terminal: Int32) -> Bool {

@@ -45,12 +45,9 @@ extension System {
         }
 
         @Test func `without a file, -p names the port on the loopback`() throws {
-            let port = try freePort()
-            let program = try Program(Martlet.binary, ["serve", "-p", "\(port)"])
-            #expect(eventually { accepts(port) })
-            try RawClient(port: port).connect("local")
-            program.signal(SIGTERM)
-            #expect(try program.waitForEnd(within: 10) == .exited(0))
+            let broker = try StandardMartlet()
+            try RawClient(port: broker.port).connect("local")
+            try broker.stop()
         }
 
         @Test func `lines may end with CRLF`() throws {
