@@ -58,11 +58,16 @@ actor Shard: LoopActor {
     func endSlowReaders(_ tokens: [UInt64]) { core.endSlowReaders(tokens) }
 
     /// Ends connections whose client certificate no longer counts, a few at a time.
-    nonisolated func reviewCertificates(_ contexts: [TLSContext?], from first: Int = 0) {
+    nonisolated func reviewCertificates(_ contexts: [TLSContext?]) {
         post { shard in
-            guard let next = shard.core.reviewCertificates(contexts, from: first) else { return }
-            shard.reviewCertificates(contexts, from: next)
+            shard.core.contexts = contexts
+            shard.reviewCertificates(from: 0)
         }
+    }
+
+    private func reviewCertificates(from first: Int) {
+        guard let next = core.reviewCertificates(from: first) else { return }
+        post { $0.reviewCertificates(from: next) }
     }
 
     nonisolated func publish(_ messages: [ApplicationMessage], qos: QoS, isRetained: Bool) {

@@ -57,6 +57,11 @@ extension ShardCore {
             let number = open(connection.stream, listener: connection.listener, isPlaced: connection.isPlaced)
         else { return }
         table[number].hasMoved = true
+        // Who was on the way while the others were reviewed.
+        guard isCertificateAccepted(number) else {
+            end(number, .notAuthorized)
+            return apply()
+        }
         table[number].input = connection.unread
         resume(number)
     }

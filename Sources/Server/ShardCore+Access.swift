@@ -34,17 +34,23 @@ extension ShardCore {
 
     /// Ends connections whose client certificate no longer counts by the contexts that their listeners now have. At most
     /// `reviewedAtOnce`, from the slot `first` on; returns where to go on.
-    mutating func reviewCertificates(_ contexts: [TLSContext?], from first: Int) -> Int? {
+    mutating func reviewCertificates(from first: Int) -> Int? {
         updateTime()
         let end = min(first + Self.reviewedAtOnce, table.slots.count)
         for slot in first..<end {
-            guard let stream = table.slots[slot].stream, let context = contexts[Int(table.slots[slot].listener)],
-                !stream.isAccepted(by: context)
-            else { continue }
-            self.end(ConnectionNumber(slot), .notAuthorized)
+            let number = ConnectionNumber(slot)
+            if !isCertificateAccepted(number) { self.end(number, .notAuthorized) }
         }
         apply()
         return end < table.slots.count ? end : nil
+    }
+
+    /// By the context that the listener of a connection has now.
+    func isCertificateAccepted(_ number: ConnectionNumber) -> Bool {
+        let listener = Int(table[number].listener)
+        guard let stream = table[number].stream, contexts.indices.contains(listener), let context = contexts[listener]
+        else { return true }
+        return stream.isAccepted(by: context)
     }
 
     /// `changed`: whose rights may be others now; nil for everybody's.

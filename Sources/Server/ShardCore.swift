@@ -56,6 +56,8 @@ struct ShardCore: ~Copyable {
     /// Connections with bytes that their descriptors won't announce, as tokens: read on in the next turn.
     var unannounced: [UInt64] = []
     var reception: Reception
+    /// Of all listeners, by number, since the last reload; empty before.
+    var contexts: [TLSContext?] = []
     var moved: (number: ConnectionNumber, shard: Int)?
     /// All shards, by number.
     var peers: [Shard] = []

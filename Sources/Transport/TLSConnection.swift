@@ -166,15 +166,33 @@ final class TLSConnection: Sendable {
         }
     }
 
-    /// Whether another context would let it in with the client certificate that it has shown, or none. The corresponding C
-    /// function is `SSL_get_peer_cert_chain`.
-    func isAccepted(by context: TLSContext) -> Bool {
-        session.withLock { session in
-            unsafe context.accepts(SSL_get0_peer_certificate(session.ssl), chain: SSL_get_peer_cert_chain(session.ssl))
+    /// Whether a context would let it in with the client certificate that it has shown, or none. Its own has done so. The
+    /// corresponding C function is `SSL_get_peer_cert_chain`.
+    func isAccepted(by other: TLSContext) -> Bool {
+        if other === context { return true }
+        return session.withLock { session in
+            let certificate = unsafe SSL_get0_peer_certificate(session.ssl)
+            // Who has resumed has shown no chain, and is judged as anybody who resumes.
+            if let certificate = unsafe certificate, unsafe SSL_session_reused(session.ssl) == 1,
+                other.resumesSessions(of: context)
+            {
+                defer { _ = OpenSSLErrors.take() }
+                return unsafe other.stillCounts(certificate)
+            }
+            return unsafe other.accepts(certificate, chain: SSL_get_peer_cert_chain(session.ssl))
         }
     }
 
-    var keyIdentity: [UInt8]? { search?.used }
+    /// The identity whose key the handshake has proved; one that was only named is none. The corresponding C functions are
+    /// `SSL_session_reused`, which with TLS 1.3 says so, and `SSL_get_psk_identity`.
+    var keyIdentity: [UInt8]? {
+        guard let search else { return nil }
+        let isProven = session.withLock { session in
+            unsafe SSL_version(session.ssl) == TLS1_3_VERSION
+                ? SSL_session_reused(session.ssl) == 1 : SSL_get_psk_identity(session.ssl) != nil
+        }
+        return isProven ? search.used : nil
+    }
 
     /// The corresponding C function is `SSL_get_version`.
     var version: String { session.withLock { unsafe String(cString: SSL_get_version($0.ssl)) } }
@@ -184,8 +202,9 @@ final class TLSConnection: Sendable {
         session.withLock { unsafe String(cString: SSL_CIPHER_get_name(SSL_get_current_cipher($0.ssl))) }
     }
 
-    /// The corresponding C function is `SSL_session_reused`.
-    var isResumed: Bool { session.withLock { unsafe SSL_session_reused($0.ssl) == 1 } }
+    /// Where there are pre-shared keys there are no tickets; TLS 1.3 calls those resumed too. The corresponding C function
+    /// is `SSL_session_reused`.
+    var isResumed: Bool { search == nil && session.withLock { unsafe SSL_session_reused($0.ssl) == 1 } }
 
     /// The name that the client asked for (RFC 6066 3). The corresponding C function is `SSL_get_servername`.
     var serverName: String? {
@@ -203,7 +222,7 @@ final class KeySearch: Sendable {
 
     init(_ keys: @escaping TLSSettings.PreSharedKeys) { self.keys = keys }
 
-    /// The last identity that had a key: a handshake that uses another one fails.
+    /// The last identity that had a key. A handshake with TLS 1.3 may go on without it, with a certificate.
     var used: [UInt8]? { name.withLock { $0 } }
 
     func key(of identity: [UInt8]) -> [UInt8]? {

@@ -17,6 +17,8 @@ package final class TLSContext: Sendable {
     let keys: TLSSettings.PreSharedKeys?
     private let checksRevocation: Bool
     private let ignoresDates: Bool
+    /// What a session must have begun under to be resumed here: the same authorities, and the same rule.
+    private let sessionContext: [UInt8]
 
     var pointer: OpaquePointer {
         guard let pointer = unsafe OpaquePointer(bitPattern: address) else { preconditionFailure("made in init") }
@@ -26,6 +28,7 @@ package final class TLSContext: Sendable {
     /// Reads the files. `tickets` is shared by all that may resume each other's sessions: those with the same authorities
     /// and the same rule for client certificates do. The corresponding C function is `SSL_CTX_new`.
     package init(_ settings: TLSSettings, tickets: TicketKeys) throws(TLSError) {
+        sessionContext = try Self.sessionContext(settings)
         ERR_clear_error()
         guard let context = unsafe SSL_CTX_new(TLS_server_method()) else {
             throw TLSError("TLS", OpenSSLErrors.take() ?? "can't be set up")
@@ -41,7 +44,7 @@ package final class TLSContext: Sendable {
         try setAuthorities(settings)
         try setParameters(settings)
         if settings.keys != nil { try setPreSharedKeys(settings) } else { setTickets() }
-        try setSessionContext(settings)
+        unsafe SSL_CTX_set_session_id_context(pointer, sessionContext, CUnsignedInt(sessionContext.count))
         unsafe SSL_CTX_set_alpn_select_cb(
             pointer,
             { _, chosen, length, offered, count, _ in
@@ -198,25 +201,27 @@ package final class TLSContext: Sendable {
             }, nil)
     }
 
-    /// A session of other authorities or another rule is none of ours. The corresponding C function is
-    /// `SSL_CTX_set_session_id_context`.
-    private func setSessionContext(_ settings: TLSSettings) throws(TLSError) {
+    /// A session of other authorities or another rule is none of ours. The corresponding C function is `EVP_Digest`.
+    private static func sessionContext(_ settings: TLSSettings) throws(TLSError) -> [UInt8] {
         var text = Array("martlet \(settings.clientCertificates.rawValue) \(settings.authorityDirectory ?? "")\n".utf8)
         if settings.clientCertificates != .none {
-            if let file = settings.authorityFile { text += try Self.contents("cafile", file) }
-            if let directory = settings.authorityDirectory { text += Self.names(in: directory) }
+            if let file = settings.authorityFile { text += try contents("cafile", file) }
+            if let directory = settings.authorityDirectory { text += names(in: directory) }
         }
         var digest = [UInt8](repeating: 0, count: 32)
         unsafe EVP_Digest(text, text.count, &digest, nil, EVP_sha256(), nil)
-        unsafe SSL_CTX_set_session_id_context(pointer, digest, CUnsignedInt(digest.count))
+        return digest
     }
+
+    /// Whether what began at `other` may go on here.
+    func resumesSessions(of other: TLSContext) -> Bool { sessionContext == other.sessionContext }
 
     fileprivate func ticketKey() -> TicketKeys.Key { tickets.sealing() }
     fileprivate func ticketKey(_ name: [UInt8]) -> (key: TicketKeys.Key, isOld: Bool)? { tickets.opening(name) }
 
     /// Whether a client certificate that was good when its session began still is. Who resumes shows it only in the ticket,
     /// and OpenSSL asks nobody then.
-    fileprivate func stillCounts(_ certificate: OpaquePointer) -> Bool {
+    func stillCounts(_ certificate: OpaquePointer) -> Bool {
         if !ignoresDates {
             // Both answer 0 for a time that can't be read.
             let (begins, ends) = unsafe (X509_get0_notBefore(certificate), X509_get0_notAfter(certificate))
