@@ -329,6 +329,9 @@ package struct ShardState: Sendable {
         if silence > 0, !isPaused(number) { timers.schedule(number, at: now + silence) }
     }
 
+    @inline(__always)
+    package func isUnread(_ number: ConnectionNumber) -> Bool { connections[Int(number)].isUnread }
+
     /// The peer of a connection that is not read takes what is sent to it: it is alive.
     package mutating func noteProgress(_ number: ConnectionNumber, now: Instant) {
         connections[Int(number)].latestPacket = now

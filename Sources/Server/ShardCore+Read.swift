@@ -83,7 +83,7 @@ extension ShardCore {
             }
         case .wouldBlock:
             if kept > 0 { table[number].input = Array(buffer[..<kept]) }
-            if stream.readNeedsWrite { updateWatch(number) }
+            if stream.isSecure { updateWatch(number) }
         case .end: lose(number, "connection closed by client")
         case .failed(let error): lose(number, "\(error)")
         }
@@ -191,19 +191,21 @@ extension ShardCore {
     @inline(__always)
     mutating func updateWatch(_ number: ConnectionNumber) {
         guard let stream = table[number].stream else { return }
-        var wanted: UInt32 = isRead(number) ? EPOLLIN.rawValue : 0
-        if stream.hasPending, wanted != 0, !table[number].isUnannounced {
-            table[number].isUnannounced = true
-            unannounced.append(table.token(of: number))
+        let isRead = isRead(number)
+        if state.isUnread(number) == isRead { state.setUnread(number, !isRead, now: now) }
+        var wanted: UInt32 = 0
+        if isRead, stream.readNeedsWrite {
+            wanted = EPOLLOUT.rawValue  // What has come can't be read before, and would wake the loop for ever.
+        } else if isRead {
+            wanted = EPOLLIN.rawValue
+            if stream.hasPending, !table[number].isUnannounced {
+                table[number].isUnannounced = true
+                unannounced.append(table.token(of: number))
+            }
         }
-        if !table[number].isDirty, !table[number].output.isEmpty || stream.readNeedsWrite {
-            wanted |= EPOLLOUT.rawValue
-        }
+        if !table[number].isDirty, !table[number].output.isEmpty { wanted |= EPOLLOUT.rawValue }
         if table[number].waits.contains(.packet) { wanted |= EPOLLRDHUP.rawValue }
         guard wanted != table[number].watched else { return }
-        if (wanted ^ table[number].watched) & EPOLLIN.rawValue != 0 {
-            state.setUnread(number, wanted & EPOLLIN.rawValue == 0, now: now)
-        }
         loop.change(stream.rawDescriptor, as: table.token(of: number), for: wanted)
         table[number].watched = wanted
     }
