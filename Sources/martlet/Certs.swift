@@ -22,9 +22,9 @@ struct Certs: AsyncParsableCommand {
 
 /// What all of them take.
 struct CertsOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("The data directory.", valueName: "dir"))
-    var data = "./martlet-data"
+    @OptionGroup var dataOption: DataOption
 
+    private var data: String { dataOption.path }
     var directory: CertificateDirectory { CertificateDirectory(dataDirectory: data) }
 
     /// A broker that runs takes the certificates, and what was revoked, into force, and the store notes them. Where there

@@ -73,10 +73,11 @@ struct Serve: AsyncParsableCommand {
         _ destinations: LogDestinations
     ) async throws {
         let logger = Logger(label: "martlet")
+        let owner = user.map { DataDirectory.Owner(user: $0.user, group: $0.group) }
         // Without a file the certificates are ours to make, before somebody wants to read them.
         var certificates: CertificateDirectory?
         if configuration.isStandard, let path = configuration.dataDirectory {
-            do { try DataDirectory.make(path) } catch { throw Failure(.failed, "data_dir: \(error)") }
+            do { try DataDirectory.make(path, for: owner) } catch { throw Failure(.failed, "data_dir: \(error)") }
             let directory = CertificateDirectory(dataDirectory: path)
             try CertificateUpkeep.prepare(directory, logger)
             certificates = directory
@@ -91,7 +92,6 @@ struct Serve: AsyncParsableCommand {
         let pidFile = try configuration.pidFile.map { path throws(Failure) in try PidFile(path) }
         defer { pidFile?.remove() }
         if let path = configuration.dataDirectory {
-            let owner = user.map { DataDirectory.Owner(user: $0.user, group: $0.group) }
             do { try DataDirectory.make(path, for: owner) } catch { throw Failure(.failed, "data_dir: \(error)") }
         }
         if let user {
