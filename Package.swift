@@ -87,7 +87,7 @@ let package = Package(
         .testTarget(
             name: "StoreTests",
             dependencies: [
-                "Access", "Management", "Seeded", "Server", "Store", "Transport",
+                "Access", "Certificates", "Management", "Seeded", "Server", "Store", "Transport",
                 .product(name: "GRDB", package: "GRDB.swift"), .product(name: "Logging", package: "swift-log"),
             ],
             exclude: ["Releases"], swiftSettings: testSettings),

@@ -57,15 +57,22 @@ extension Management {
 
     func deleteDevice(_ id: DeviceId, _ requester: Requester) throws -> JSONValue? {
         _ = try device(id)
+        try? takeOverCertificates(for: requester)  // The store revokes what it knows of.
         let revoked = try store.delete(
             device: id.text, activity(.deviceDeleted, by: requester, device: id.text))
-        // Also for whoever reads the list of revoked certificates; here they no longer count in any case.
-        if !revoked.isEmpty { _ = try certificates.revoke(id.text, now: .now) }
         adopt { accounts in
             accounts.devices[id.text] = nil
             accounts.revokedCertificates.formUnion(revoked)
             let owners = accounts.people.values.filter { $0.devices.contains(id.text) }.map(\.email)
             for owner in owners { accounts.people[owner]?.devices.removeAll { $0 == id.text } }
+        }
+        guard !revoked.isEmpty else { return nil }
+        // For whoever reads the list of revoked certificates; here they count no more in any case.
+        do {
+            _ = try certificates.revoke(id.text, now: .now)
+        } catch {
+            throw ManagementProblem(
+                .failed, "\(id.text) is removed, but the list of revoked certificates is as it was: \(error)")
         }
         return nil
     }

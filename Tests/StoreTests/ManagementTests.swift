@@ -1,4 +1,5 @@
 import Access
+import Certificates
 import Foundation
 import Glibc
 import Management
@@ -214,6 +215,21 @@ import Testing
         #expect(stored.people["bob@x"]?.devices == ["A", "C"])
         try await management.close()
         #expect(try DataDirectory(place.path).store().accounts() == stored)
+    }
+
+    @Test func `removes a device also where its certificate can't be put on the list`() async throws {
+        let management = try management()
+        let certificates = CertificateDirectory(dataDirectory: place.path)
+        _ = try certificates.prepare(names: [.host("localhost")], now: .now)
+        // Issued behind the broker's back.
+        let serial = try certificates.issueDevice("A", now: .now).certificate.serial.description
+        try FileManager.default.removeItem(atPath: certificates.authorityKeyFile)
+        _ = try await ask(management, #"{"command":"registerDevice","deviceId":"a"}"#)
+        #expect(try await ask(management, #"{"command":"deleteDevice","deviceId":"a"}"#).code == "failed")
+        #expect(await management.accounts.devices.isEmpty)
+        #expect(await management.accounts.revokedCertificates == [serial])
+        try await management.close()
+        #expect(try DataDirectory(place.path).store().accounts().revokedCertificates == [serial])
     }
 
     @Test func `says nothing where nothing changes`() async throws {
