@@ -37,6 +37,15 @@ extension AccessControl {
         case .proven, .refused: nil
         }
     }
+
+    /// The user name that a sign-in will have if it is accepted, else the one that it shows: what
+    /// `use_username_as_clientid` goes by, before anything is proved.
+    package func userName(of signIn: SignIn) -> [UInt8]? {
+        switch claim(of: signIn) {
+        case .proven(let principal), .secret(_, let principal, _), .password(_, let principal, _): principal.userName
+        case .refused: signIn.userName
+        }
+    }
 }
 
 extension AccessControl {

@@ -59,6 +59,10 @@ struct Session: Sendable {
     var asksToRead = false
     /// Has, or had, shared subscriptions.
     var isMember = false
+    /// Has given up filters, of which messages may still wait.
+    var hasUnsubscribed = false
+    /// Its client may not be connected any more: the connection gets nothing until it ends, within the next steps.
+    var isBarred = false
     /// When its client went, while it is away.
     var absentSince = Instant(milliseconds: 0)
     /// The log has said that its queue is full.

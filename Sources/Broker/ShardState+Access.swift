@@ -17,7 +17,8 @@ extension ShardState {
         let admission: Admission
         switch connections[Int(number)].verification {
         case .none: admission = self.admission(of: signIn(connect, number), number, now, &outbox)
-        case .over(.passed(let principal)): admission = .accepted(principal)
+        case .over(.passed(let principal)):
+            admission = access.isCurrent(principal) ? .accepted(principal) : .refused(.notAuthorized)
         case .over(.failed(let code)): admission = .refused(code)
         case .underWay:
             holdConnect(number, &outbox)
@@ -139,16 +140,23 @@ extension ShardState {
 
     // MARK: Rights
 
-    /// What the session's client may do, as the rules now are.
+    /// What the session's client may do, as the rules now are. A session that has lost only its connection goes on like
+    /// one whose client is away: it may be back with another password.
     mutating func setRights(_ slot: Int) {
         sessions[slot].accessGeneration = accessGeneration
         guard let participant = sessions[slot].participant else { return }
-        let isStale =
-            sessions[slot].connection != Session.noConnection && !access.isCurrent(participant.principal)
-        let rights = isStale ? nil : access.rights(of: participant.principal, client: participant.client.bytes)
-        sessions[slot].rights = rights ?? .nothing
-        sessions[slot].asksToRead = !sessions[slot].rights.isUnrestricted && !readsOnlyWhatItMay(slot)
+        let isConnected = sessions[slot].connection != Session.noConnection
+        let (wasBarred, isBarred) = (sessions[slot].isBarred, isConnected && !access.isCurrent(participant.principal))
+        sessions[slot].isBarred = isBarred
+        sessions[slot].rights =
+            access.rights(of: participant.principal, client: participant.client.bytes) ?? .nothing
+        sessions[slot].asksToRead =
+            !sessions[slot].rights.isUnrestricted && (sessions[slot].hasUnsubscribed || !readsOnlyWhatItMay(slot))
         if sessions[slot].isMember { tellGroups(slot) }
+        if isBarred != wasBarred {
+            let reference = sessions[slot].reference
+            directory.withLock { $0.setConnected(reference, !isBarred) }
+        }
     }
 
     /// Of a shared subscription only those are chosen that may read the message.
@@ -213,6 +221,15 @@ extension ShardState {
         }
     }
 
+    /// Whether a connection, of which a packet has come, may not be any more, and has been ended.
+    mutating func isEndedByRules(_ number: ConnectionNumber, now: Instant, into outbox: inout Outbox) -> Bool {
+        guard connections[Int(number)].phase == .connected else { return false }
+        let slot = connections[Int(number)].slot
+        guard sessions[slot].accessGeneration != accessGeneration || sessions[slot].isBarred else { return false }
+        review(slot, now: now, into: &outbox)
+        return connections[Int(number)].phase == .free
+    }
+
     /// The next sessions of those that other rules may have ended.
     mutating func sweep(now: Instant, into outbox: inout Outbox) {
         guard let first = sweptSessions else { return }
@@ -231,7 +248,12 @@ extension ShardState {
             end(connection, .notAuthorized, now: now, into: &outbox)
             guard sessions[slot].reference == reference else { return }
         }
-        if sessions[slot].connection == Session.noConnection, !access.knows(principal.identity) { removeSession(slot) }
+        if sessions[slot].connection != Session.noConnection {
+            // What came while it was barred, had other rules not let it in again.
+            if sessions[slot].outgoing.waiting > 0 { catchUp(connection, into: &outbox) }
+        } else if !access.knows(principal.identity) {
+            removeSession(slot)
+        }
     }
 }
 

@@ -39,6 +39,8 @@ extension ShardState {
     mutating func catchUp(_ number: ConnectionNumber, into outbox: inout Outbox) {
         let slot = connections[Int(number)].slot
         guard !connections[Int(number)].isFull else { return }
+        if sessions[slot].accessGeneration != accessGeneration { setRights(slot) }
+        guard !sessions[slot].isBarred else { return }
         var budget = limits.messagesPerStep
         while budget > 0, let (item, isDuplicate) = sessions[slot].outgoing.next(limits, held: &held) {
             budget -= 1

@@ -133,7 +133,9 @@ extension ShardState {
         }
         guard identifier.bytes.starts(with: limits.clientIdentifierPrefix) else { throw .answered(.notAuthorized) }
         guard rules.usesUserNameAsClientIdentifier else { return identifier }
-        guard let userName = connect.userName, !userName.isEmpty else { throw .answered(.notAuthorized) }
+        // Not what the packet says, where a certificate says who it is: that would be anybody's session.
+        let userName = access.userName(of: signIn(connect, number))
+        guard let userName, !userName.isEmpty else { throw .answered(.notAuthorized) }
         return ClientIdentifier(userName)
     }
 

@@ -175,7 +175,7 @@ extension ShardState {
         let slot = slot(of: reference.number)
         guard slot < sessions.count, sessions[slot].reference == reference else { return }
         guard outbox.messages.withBytes(of: message, { mayReceive(slot, $0) }) else { return }
-        let connection = sessions[slot].connection
+        let connection = sessions[slot].isBarred ? Session.noConnection : sessions[slot].connection
         if connection != Session.noConnection, !sees(message, number: connection, outbox) { return }
         if qos == .atMostOnce {
             if connection == Session.noConnection {

@@ -41,6 +41,7 @@ extension ShardState {
     ) {
         let slot = connections[Int(number)].slot
         let reference = sessions[slot].reference
+        sessions[slot].hasUnsubscribed = true
         for range in unsubscribe.filters {
             withMounted(body.extracting(range), number) { state, filter in
                 state.directory.withLock { $0.unsubscribe(reference, from: filter) }

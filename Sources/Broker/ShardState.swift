@@ -128,6 +128,7 @@ package struct ShardState: Sendable {
             counters.packetsReceived += 1
         }
         connections[Int(number)].latestPacket = now
+        if sweptSessions != nil, isEndedByRules(number, now: now, into: &outbox) { return }
         guard header.packetLength <= limits.packetBytes || connections[Int(number)].phase != .connected else {
             throw .packetTooLarge(bytes: header.packetLength)
         }
@@ -223,6 +224,7 @@ package struct ShardState: Sendable {
             client = sessions[slot].client
             if limits.throttlesPublishers { keepDebt(of: sessions[slot].client, number, now: now) }
             sessions[slot].connection = Session.noConnection
+            sessions[slot].isBarred = false
             if !waiters.isEmpty, reason != .takenOver { hurryWaiters(for: sessions[slot].client) }
             if sessions[slot].cleanSession {
                 removeSession(slot)
@@ -253,7 +255,7 @@ package struct ShardState: Sendable {
 
     /// Whether the session's client has the right to its will now that it is due.
     private mutating func mayPublishWill(_ message: ApplicationMessage, _ slot: Int) -> Bool {
-        if mayWrite(slot, message.bytes.span.extracting(message.topicRange)) { return true }
+        if mayWrite(slot, message.bytes.span.extracting(message.topicRange)), !sessions[slot].isBarred { return true }
         counters.publishesDenied += 1
         return false
     }

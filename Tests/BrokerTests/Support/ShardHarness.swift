@@ -44,7 +44,9 @@ final class ShardHarness {
     private var posts: [[[Post]]]
     private var generator: SeededGenerator
     /// Passwords that are being checked.
-    private(set) var verifications: [(shard: Int, number: ConnectionNumber, check: PasswordCheck)] = []
+    private(set) var verifications: [(shard: Int, connection: TestConnection, check: PasswordCheck)] = []
+    /// Who guesses, at whatever shard.
+    let throttle = Lock(SignInThrottle(attempts: 10))
     private var answers: [(TestConnection, ControlPacket)] = []
 
     init(
@@ -53,8 +55,8 @@ final class ShardHarness {
     ) {
         let access = access ?? AccessControl(listeners: rules.map { _ in AccessControl.Listener() })
         let directory = Lock(Directory(shards: count, seed: seed))
-        let throttle = Lock(SignInThrottle(attempts: 10))
         let now = now
+        let throttle = throttle
         var limits = limits
         // Short, so that a test needs few messages to see several steps.
         limits.messagesPerStep = min(limits.messagesPerStep, 64)
@@ -73,22 +75,28 @@ final class ShardHarness {
     // MARK: Connections
 
     /// A connection that has sent nothing. With `home`, placement has chosen that shard for a session that is new.
-    func open(on shard: Int = 0, home: Int? = nil, listener: ListenerNumber = 0) -> TestConnection {
+    func open(
+        on shard: Int = 0, home: Int? = nil, listener: ListenerNumber = 0, proof: ConnectionProof? = nil
+    ) -> TestConnection {
         let number = freeNumber(on: home ?? shard)
         let connection = TestConnection(self, on: home ?? shard, number, listener: listener)
+        connection.proof = proof
         shards[home ?? shard].connections[Int(number)] = connection
         shards[home ?? shard].state.open(
-            number, listener: listener, isPlaced: home != nil, now: now)
+            number, listener: listener, isPlaced: home != nil, proof: proof, now: now)
         return connection
     }
 
     /// A connection that has sent its CONNECT; the CONNACK is among its packets.
     func connect(
         _ client: String, cleanSession: Bool = true, keepAlive: UInt16 = 0, will: WillMessage? = nil, on shard: Int = 0,
-        home: Int? = nil, listener: ListenerNumber = 0
+        home: Int? = nil, listener: ListenerNumber = 0, userName: String? = nil, password: String? = nil,
+        proof: ConnectionProof? = nil
     ) -> TestConnection {
-        let connection = open(on: shard, home: home, listener: listener)
-        connection.sendConnect(client, cleanSession: cleanSession, keepAlive: keepAlive, will: will)
+        let connection = open(on: shard, home: home, listener: listener, proof: proof)
+        connection.sendConnect(
+            client, cleanSession: cleanSession, keepAlive: keepAlive, will: will, userName: userName,
+            password: password)
         return connection
     }
 
@@ -135,7 +143,7 @@ final class ShardHarness {
     private func handleUnread(_ connection: TestConnection) {
         while case .on(let shard, let number) = connection.place, !connection.unread.isEmpty,
             !shards[shard].state.isPaused(number),
-            !verifications.contains(where: { $0.shard == shard && $0.number == number })
+            !verifications.contains(where: { $0.connection === connection })
         {
             let bytes = connection.unread[0]
             let owner = shards[shard]
@@ -161,13 +169,14 @@ final class ShardHarness {
 
     /// The oldest check of a password that is under way comes to its end; `isTaken`: unless there is no room for it.
     func finishVerification(isTaken: Bool = true) {
-        let (index, number, check) = verifications.removeFirst()
-        let shard = shards[index]
+        let (index, connection, check) = verifications.removeFirst()
+        let (shard, number) = (shards[index], connection.number)
+        let source = connection.proof?.source ?? .local
         if isTaken {
             shard.state.finish(
-                check, from: .local, for: number, proven: check.run(), now: now, into: &shard.outbox)
+                check, from: source, for: number, proven: check.run(), now: now, into: &shard.outbox)
         } else {
-            shard.state.abandon(check, from: .local, for: number, now: now, into: &shard.outbox)
+            shard.state.abandon(check, from: source, for: number, now: now, into: &shard.outbox)
         }
         apply(index)
         handleWoken(index)
@@ -196,7 +205,7 @@ final class ShardHarness {
     private func apply(_ index: Int) {
         let shard = shards[index]
         var closed: [ConnectionNumber: TestConnection] = [:]
-        var verifying: [ConnectionNumber] = []
+        var verifying: [TestConnection] = []
         for effect in shard.outbox.effects {
             switch effect {
             case .acknowledgeConnect(let number, let acknowledgement):
@@ -226,7 +235,12 @@ final class ShardHarness {
                 connection.place = .moving
                 shard.connections[Int(number)] = nil
                 posts[index][target].append(.move(connection))
-            case .verify(let number): verifying.append(number)
+            case .verify(let number):
+                guard let connection = shard.connections[Int(number)] else {
+                    Issue.record("the password of connection \(number), which is closed, is checked")
+                    continue
+                }
+                verifying.append(connection)
             }
         }
         for event in shard.outbox.events {
@@ -304,7 +318,8 @@ final class ShardHarness {
             let number = freeNumber(on: receiver)
             connection.place = .on(shard: receiver, number)
             shards[receiver].connections[Int(number)] = connection
-            shards[receiver].state.open(number, listener: connection.listener, isPlaced: true, now: now)
+            shards[receiver].state.open(
+                number, listener: connection.listener, isPlaced: true, proof: connection.proof, now: now)
             handleUnread(connection)
         }
     }
@@ -411,6 +426,14 @@ final class ShardHarness {
             }
         }
         return (messages, bytes)
+    }
+
+    /// What is kept of a connection beside its session: who it is, and what it has shown.
+    func remains(of connection: TestConnection) -> (proof: Bool, participant: Bool, verification: Bool)? {
+        guard case .on(let shard, let number) = connection.place else { return nil }
+        let kept = shards[shard].state.connections[Int(number)]
+        if case .none = kept.verification { return (kept.proof != nil, kept.participant != nil, false) }
+        return (kept.proof != nil, kept.participant != nil, true)
     }
 
     func hasWork(_ shard: Int = 0) -> Bool { shards[shard].state.hasWork }

@@ -40,6 +40,8 @@ final class TestConnection {
     var acknowledgesAtOnce = false
     /// Which it came through.
     let listener: ListenerNumber
+    /// What it shows beside its CONNECT.
+    var proof: ConnectionProof?
     /// For a test that has many.
     var tag = 0
     private var latestIdentifier: PacketIdentifier = 0
@@ -66,13 +68,14 @@ final class TestConnection {
 
     func sendConnect(
         _ client: String, cleanSession: Bool = true, keepAlive: UInt16 = 0, will: WillMessage? = nil,
-        version: ProtocolVersion = .mqtt311, userName: String? = nil
+        version: ProtocolVersion = .mqtt311, userName: String? = nil, password: String? = nil
     ) {
         send(
             .connect(
                 Connect(
                     version: version, cleanSession: cleanSession, keepAlive: keepAlive,
-                    clientIdentifier: Array(client.utf8), will: will, userName: userName.map { Array($0.utf8) })))
+                    clientIdentifier: Array(client.utf8), will: will, userName: userName.map { Array($0.utf8) },
+                    password: password.map { Array($0.utf8) })))
     }
 
     /// An identifier that the client has not used yet.
