@@ -65,7 +65,8 @@ let package = Package(
         .target(name: "Seeded", swiftSettings: settings),
         .target(name: "ConformanceCases"),
         .target(
-            name: "Conformance", dependencies: ["CLinux", "COpenSSL", "ConformanceCases", "Locks", "Seeded", "Transport"],
+            name: "Conformance",
+            dependencies: ["CLinux", "COpenSSL", "ConformanceCases", "Locks", "Seeded", "Transport"],
             swiftSettings: settings),
         .executableTarget(
             name: "martlet",

@@ -212,7 +212,9 @@ extension AccessControl {
                 guard !isRevoked else { return false }
                 return listener.usesCertificateSubject
                     || listener.usesCertificateName && !(listener.admitsAccounts && device(named: name) != nil)
-            case .key: return listener.usesCertificateName && isKeyCurrent(proof, at: listener)
+            case .key:
+                return (listener.usesCertificateName || listener.usesCertificateSubject)
+                    && isKeyCurrent(proof, at: listener)
             case .secret, nil: return false
             }
         case .device(let deviceId):

@@ -1,7 +1,8 @@
 extension Accounts {
     /// Whose rights may be others than with `old`. Nil: anybody's.
     package func changes(from old: Accounts) -> Set<Identity>? {
-        guard revokedCertificates == old.revokedCertificates else { return nil }
+        // Where there is a fleet, nobody else reaches the management topics.
+        guard revokedCertificates == old.revokedCertificates, isEmpty == old.isEmpty else { return nil }
         var changed = Set<Identity>()
         Self.compare(devices, old.devices) { deviceId, _ in changed.insert(.device(deviceId)) }
         Self.compare(people, old.people) { _, person in changed.insert(.person(person.id)) }

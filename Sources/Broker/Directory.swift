@@ -139,9 +139,10 @@ package struct Directory: Sendable {
         }
     }
 
-    /// What a session subscribed to, without the names of shared subscriptions; nil when that is more than `limit` filters.
-    package func filters(of session: SessionReference, atMost limit: Int) -> [[UInt8]]? {
-        subscriptions.filters(of: session.number, atMost: limit, sessions: sessions)
+    /// What a session subscribed to, without the names of shared subscriptions; nil when that is more than `limit` filters,
+    /// or they have more than `levelLimit` levels.
+    package func filters(of session: SessionReference, atMost limit: Int, levels levelLimit: Int) -> [[UInt8]]? {
+        subscriptions.filters(of: session.number, atMost: limit, levels: levelLimit, sessions: sessions)
     }
 
     private static func shared(_ filter: Span<UInt8>) -> (group: Range<Int>, filter: Int)? {

@@ -71,6 +71,8 @@ package struct Limits: Sendable {
     package static let sessionsExpiredAtOnce = 64
     /// Filters of a session that are looked at again when the rules change; one with more is asked about each message.
     package static let filtersReviewed = 64
+    /// Levels of all of them: the directory is locked meanwhile.
+    package static let filterLevelsReviewed = 1024
     /// Sessions that are reviewed in one step when the rules have changed.
     package static let sessionsReviewedAtOnce = 256
     /// Nodes of the retained tree that are looked at in one slice, under the directory's lock; and slices in one step.

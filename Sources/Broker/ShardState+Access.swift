@@ -42,6 +42,13 @@ extension ShardState {
         }
     }
 
+    /// Whether somebody has been asked already who it is, and has waited since.
+    func hasBegunToSignIn(_ number: ConnectionNumber) -> Bool {
+        if connections[Int(number)].participant != nil { return true }
+        if case .none = connections[Int(number)].verification { return false }
+        return true
+    }
+
     func signIn(_ connect: Connect, _ number: ConnectionNumber) -> SignIn {
         var signIn = SignIn(listener: Int(connections[Int(number)].listener))
         signIn.userName = connect.userName
@@ -168,7 +175,9 @@ extension ShardState {
     /// Whether everything that the session's filters match may be read.
     private func readsOnlyWhatItMay(_ slot: Int) -> Bool {
         let (reference, rights) = (sessions[slot].reference, sessions[slot].rights)
-        let filters = directory.withLock { $0.filters(of: reference, atMost: Limits.filtersReviewed) }
+        let filters = directory.withLock {
+            $0.filters(of: reference, atMost: Limits.filtersReviewed, levels: Limits.filterLevelsReviewed)
+        }
         return filters?.allSatisfy { rights.coverage(of: $0.span) == .all } ?? false
     }
 

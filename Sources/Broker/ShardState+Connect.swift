@@ -20,10 +20,11 @@ extension ShardState {
             }
         }
         guard !isRefusedForMemory(number, client, now, &outbox) else { return }
-        let isPlaced = connections[Int(number)].isPlaced
+        let isSettled = connections[Int(number)].isPlaced || hasBegunToSignIn(number)
         let (directory, shard) = (directory, shard)
-        // Where its session lives, or will live, it is also asked who it is: that need not travel.
-        if !isPlaced {
+        // Where its session lives, or will live, it is also asked who it is: that need not travel. Once it has been asked it
+        // stays, for the place of a new session changes with the others, and its password would be checked twice.
+        if !isSettled {
             let home = directory.withLock { $0.shard(for: client, askedFrom: shard) }
             if home != shard { return move(number, to: home, &outbox) }
         }

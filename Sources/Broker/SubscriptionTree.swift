@@ -243,24 +243,30 @@ struct SubscriptionTree: Sendable {
         return sessions[session].subscriptions != 0
     }
 
-    /// What a session subscribed to, without the names of groups; nil when that is more than `limit` filters.
-    func filters(of session: SessionNumber, atMost limit: Int, sessions: borrowing SessionTable) -> [[UInt8]]? {
+    /// What a session subscribed to, without the names of groups; nil when that is more than `limit` filters, or has more
+    /// than `levelLimit` levels.
+    func filters(
+        of session: SessionNumber, atMost limit: Int, levels levelLimit: Int, sessions: borrowing SessionTable
+    ) -> [[UInt8]]? {
         var filters: [[UInt8]] = []
+        var levelsLeft = levelLimit
         var number = sessions[session].subscriptions
         while number != 0 {
-            guard filters.count < limit else { return nil }
-            filters.append(filter(of: entries[number]))
+            guard filters.count < limit, let filter = filter(of: entries[number], &levelsLeft) else { return nil }
+            filters.append(filter)
             number = entries[number].nextOfSession
         }
         return filters
     }
 
-    private func filter(of entry: Entry) -> [UInt8] {
+    private func filter(of entry: Entry, _ levelsLeft: inout Int) -> [UInt8]? {
         let isShared = entry.kind == .shared
         var node = isShared ? groups[entry.owner].node : entry.owner
         var levels: [[UInt8]] = []
         if isShared ? groups[entry.owner].endsWithHash : entry.kind == .hash { levels.append(Array("#".utf8)) }
         while node != root {
+            levelsLeft -= 1
+            guard levelsLeft >= 0 else { return nil }
             levels.append(nodes[node].isPlus ? Array("+".utf8) : nodes[node].text.bytes(longTexts))
             node = nodes[node].parent
         }

@@ -26,7 +26,8 @@ struct ConformanceCommand: AsyncParsableCommand {
     @Flag(help: "Over TLS. The broker's certificate has to be for the host.")
     var tls = false
 
-    @Option(name: .customLong("cafile"), help: "With --tls: the authorities that it may be from, PEM; else the system's.")
+    @Option(
+        name: .customLong("cafile"), help: "With --tls: the authorities that it may be from, PEM; else the system's.")
     var authorities: String?
 
     @Option(name: .customLong("cert"), help: "With --tls: the certificate to show, PEM.")

@@ -1,5 +1,0 @@
-import Access
-import Testing
-
-@Suite struct `Access` {
-}
