@@ -1,4 +1,5 @@
 internal import ArgumentParser
+internal import Cryptography
 internal import Glibc
 internal import Server
 
@@ -7,6 +8,7 @@ internal import Server
 @main enum Process {
     static func main() {
         keepStandardStreams()
+        keepCryptographyUntilTheEnd()
         Task.detached {
             await Martlet.main()
             exit(0)

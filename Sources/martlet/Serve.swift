@@ -149,6 +149,8 @@ struct Serve: AsyncParsableCommand {
             manager.tellStopping()
         }
         data?.stop()
+        renewal.cancel()
+        await renewal.value  // It may be writing.
         try await data?.close()
     }
 

@@ -61,7 +61,7 @@ extension System {
             (["user", "add", "a@x"], 2, "martlet: there is no terminal to ask for a password at"),
             (["user", "passwd", "a@x", "--generate", "--password-stdin"], 2, "martlet: --password-stdin and"),
             (["user", "role", "a@x", "king"], 2, "martlet: a role is 'user' or 'admin'"),
-            (["device", "add", "ESP32_1"], 1, "martlet: a deviceId does not begin with ESP32_"),
+            (["device", "add", "ESP32_1"], 1, "martlet: a deviceId has 1 to 64 letters"),
             (["device", "fly"], 2, "martlet: "),
             (["service", "add", "x", "--policy", "owner"], 1, "martlet: a service's"),
         ])

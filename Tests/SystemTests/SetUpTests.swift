@@ -83,6 +83,11 @@ extension System {
             #expect(!directory.exists("data/control.sock"))
         }
 
+        /// While it still looks at its certificates, for instance, with what the end of the process takes away.
+        @Test func `may be stopped as soon as it serves`() throws {
+            for _ in 0..<10 { try StandardMartlet(in: directory).stop() }
+        }
+
         @Test func `shows the first password on a terminal where there is one, and writes it nowhere`() throws {
             let (terminal, name) = try openTerminal()
             defer { close(terminal) }
@@ -99,7 +104,8 @@ extension System {
             #expect(
                 eventually(within: 30) {
                     var bytes = [UInt8](repeating: 0, count: 4096)
-                    shown += String(decoding: bytes.prefix(max(0, read(terminal, &bytes, bytes.count))), as: UTF8.self)
+                    let count = max(0, read(terminal, &bytes, bytes.count))
+                    shown += String(decoding: bytes.prefix(count), as: UTF8.self)
                     return shown.contains("started (")
                 })
             let words = "The first administrator is admin@localhost, password "
