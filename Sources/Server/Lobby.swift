@@ -32,7 +32,7 @@ actor Lobby: LoopActor {
 
 /// What the lobby owns: connections between their accept and the end of their handshake.
 struct LobbyCore: ~Copyable {
-    /// Guests at once. Some 20 KB each while they shake hands, and whoever comes beyond waits in the kernel.
+    /// Guests at once. Some 45 KB each in the midst of a ClientHello, and whoever comes beyond waits in the kernel.
     static let mostGuests = 4096
     /// A guest who has been here so long, in milliseconds, goes when all places are taken.
     static let patience: Int64 = 3000

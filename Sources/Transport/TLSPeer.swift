@@ -15,6 +15,7 @@ package struct TLSPeer: Hashable, Sendable {
     package let isForClients: Bool
 
     init(_ certificate: OpaquePointer) {
+        defer { ERR_clear_error() }  // An extension that can't be read leaves a note, also where nothing fails.
         commonName = unsafe Self.commonName(of: certificate)
         subject = unsafe Self.subject(of: certificate)
         serial = unsafe Self.serial(of: certificate)

@@ -246,6 +246,47 @@ extension System {
             try broker.stop()
         }
 
+        @Test(arguments: [1, 2])
+        func `packets that come together with the end of the handshake are all handled, in order`(_ shards: Int) throws
+        {
+            let broker = try broker(["shards \(shards)"])
+            for (number, count) in [1, 64, 64, 64, 200, 200].enumerated() {
+                let client = try SecureClient(port: broker.port, authority, holding: true)
+                let payload = [UInt8](repeating: 7, count: 1000)
+                var bytes = Packet.connect("early\(number)")
+                for identifier in 1...count {
+                    bytes += Packet.publish(Array("t".utf8), payload, qos: 1, identifier: UInt16(identifier))
+                }
+                client.send(bytes + Packet.pingRequest)
+                client.release()
+                var expected: [UInt8] = [0x20, 2, 0, 0]
+                for identifier in 1...count { expected += Packet.acknowledge(0x40, UInt16(identifier)) }
+                expected += [0xD0, 0]
+                let received = client.receive(expected.count)
+                #expect(received == expected, "\(received.count) of \(expected.count) bytes")
+            }
+            try broker.stop()
+        }
+
+        @Test(arguments: [true, false])
+        func `what came before a client's end counts, and then its will`(_ isOrderly: Bool) throws {
+            let port = try freePort()
+            let broker = try broker(["listener \(port) 127.0.0.1"])
+            let witness = try RawClient(port: port)
+            try witness.connect("witness")
+            try witness.subscribe([("will", 0), ("last", 0)])
+            let client = try SecureClient(port: broker.port, authority)
+            client.send(Packet.connect("halved", will: ("will", "gone", 0)))
+            #expect(client.receive(4) == [0x20, 2, 0, 0])
+            client.send(Packet.publish("last", "word"))
+            if isOrderly { client.finish() } else { client.cut() }
+            #expect(try witness.receive().text == "word")
+            #expect(try witness.receive().text == "gone")
+            #expect(client.isClosed())
+            try broker.program.waitForLine(containing: "connection closed by client")
+            try broker.stop()
+        }
+
         // MARK: - Those who do not shake hands
 
         @Test func `whoever stalls, or sends something else, is closed in time and counted`() throws {
@@ -311,6 +352,53 @@ extension System {
             try client.ping()
             #expect(try publish(broker.port, trust) == .exited(0))
             withExtendedLifetime(stalled) {}
+            try broker.stop()
+        }
+
+        @Test func `those who stall take no more than the places there are, and give them up to others`() throws {
+            let port = try freePort()
+            let broker = try broker(["listener \(port) 127.0.0.1", "connect_timeout 60s"])
+            let client = try RawClient(port: port)
+            try client.connect("plain")
+            let before = broker.residentMegabytes
+            let most = 4096  // LobbyCore.mostGuests
+            let stalled = try (0..<most + 100).map { _ in
+                let client = try RawClient(port: broker.port)
+                try client.send([0x16, 3, 1])
+                return client
+            }
+            try client.ping()
+            // All places are taken: the oldest go after a while, long before `connect_timeout`, and no more of them than needed.
+            let late = try SecureClient(port: broker.port, authority)
+            late.send(Packet.connect("late"))
+            #expect(late.receive(4) == [0x20, 2, 0, 0])
+            try broker.program.waitForLine(containing: "no TLS handshake in time")
+            #expect(stalled[0].isClosed(within: 1))
+            #expect(broker.residentMegabytes - before < Double(most) * 0.064)
+            try client.ping()
+            withExtendedLifetime(stalled) {}
+            try broker.stop()
+        }
+
+        @Test func `with too few descriptors those who shake hands wait for one, and the broker sleeps`() throws {
+            let broker = try Martlet(
+                [
+                    "certfile \(authority.file("server.crt"))", "keyfile \(authority.file("server.key"))",
+                    "connect_timeout 60s",
+                ], openFiles: 96)
+            var stalled = try (0..<100).map { _ in
+                let client = try RawClient(port: broker.port)
+                try client.send([0x16, 3, 1])
+                return client
+            }
+            try broker.program.waitForLine(containing: "no new connections for now")
+            let before = broker.processorSeconds
+            poll(nil, 0, 1_000)
+            #expect(broker.processorSeconds - before < 0.3, "it spins")
+            // One that was accepted and closed at once, at each attempt, has been refused, not kept waiting.
+            #expect(stalled.filter(\.hasInput).count <= 4)
+            stalled = []
+            #expect(eventually { (try? publish(broker.port, trust)) == .exited(0) })
             try broker.stop()
         }
 
