@@ -366,7 +366,8 @@ import Testing
         try out.file("sketch.c", program)
         let pems = out.text("ca.pem") + out.text("A-1.pem") + out.text("A-1.key")
         for arguments in [["-x", "c"], ["-x", "c++"]] {
-            let compiled = try run("gcc", arguments + ["sketch.c", "-o", "sketch"], in: out.path)
+            // It comes with the Swift toolchain.
+            let compiled = try run("clang", arguments + ["sketch.c", "-o", "sketch"], in: out.path)
             try #require(compiled.status == 0, "\(compiled.output)")
             let outcome = try run("./sketch", [], in: out.path)
             #expect(outcome.status == 0 && outcome.output == pems)
