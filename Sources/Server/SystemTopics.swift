@@ -129,7 +129,7 @@ actor SystemTopics {
             ("publish/messages/dropped", "\(total.publishesDropped)"),
             ("publish/messages/denied", "\(total.publishesDenied)"),
             ("publish/messages/withheld", "\(total.publishesWithheld)"),
-            ("access/sign-ins/refused", "\(total.signInsRefused)"),
+            ("access/signins/refused", "\(total.signInsRefused)"),
             ("access/subscriptions/denied", "\(total.subscriptionsDenied)"),
             ("publish/bytes/received", "\(total.publishBytesReceived)"),
             ("publish/bytes/sent", "\(total.publishBytesSent)"),
