@@ -39,7 +39,7 @@ let package = Package(
             name: "Store", dependencies: ["Access", "Cryptography", .product(name: "GRDB", package: "GRDB.swift")],
             swiftSettings: settings),
         .target(
-            name: "Management", dependencies: ["Access", "Certificates", "COpenSSL", "Cryptography", "Locks", "Store"],
+            name: "Management", dependencies: ["Access", "Certificates", "Cryptography", "Store"],
             swiftSettings: settings),
         .target(
             name: "Broker",
