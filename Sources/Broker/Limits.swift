@@ -73,6 +73,8 @@ package struct Limits: Sendable {
     package static let filtersReviewed = 64
     /// Levels of all of them: the directory is locked meanwhile.
     package static let filterLevelsReviewed = 1024
+    /// The longest topic that a session remembers as one that its client may write to.
+    package static let rememberedTopicBytes = 128
     /// Sessions that are reviewed in one step when the rules have changed.
     package static let sessionsReviewedAtOnce = 256
     /// Nodes of the retained tree that are looked at in one slice, under the directory's lock; and slices in one step.

@@ -55,6 +55,9 @@ struct Session: Sendable {
     /// What its client may do by the rules of `accessGeneration`.
     var rights = Rights.nothing
     var accessGeneration: UInt32 = 0
+    /// The topic that its client was last allowed to write to, by these rights; empty: none, or a long one. Most publish to
+    /// one topic again and again, and comparing costs less than asking the rules.
+    private var writtenTopic: [UInt8] = []
     /// Each message has to be asked about: some of what its filters match may not be read.
     var asksToRead = false
     /// Has, or had, shared subscriptions.
@@ -78,6 +81,16 @@ struct Session: Sendable {
     var isAbsent: Bool { connection == Self.noConnection && reference.number != .max }
 
     init() {}
+
+    @inline(__always)
+    func remembers(_ topic: Span<UInt8>) -> Bool { writtenTopic.span.isEqual(to: topic) }
+
+    mutating func remember(_ topic: Span<UInt8>) {
+        writtenTopic.removeAll(keepingCapacity: true)
+        if topic.count <= Limits.rememberedTopicBytes { writtenTopic.append(copying: topic) }
+    }
+
+    mutating func forgetTopic() { writtenTopic = [] }
 
     init(client: ClientIdentifier, reference: SessionReference) {
         self.client = client

@@ -151,6 +151,7 @@ extension ShardState {
     /// one whose client is away: it may be back with another password.
     mutating func setRights(_ slot: Int) {
         sessions[slot].accessGeneration = accessGeneration
+        sessions[slot].forgetTopic()
         guard let participant = sessions[slot].participant else { return }
         let isConnected = sessions[slot].connection != Session.noConnection
         let (wasBarred, isBarred) = (sessions[slot].isBarred, isConnected && !access.isCurrent(participant.principal))
@@ -184,7 +185,10 @@ extension ShardState {
     @inline(__always)
     mutating func mayWrite(_ slot: Int, _ topic: Span<UInt8>) -> Bool {
         if sessions[slot].accessGeneration != accessGeneration { setRights(slot) }
-        return sessions[slot].rights.isUnrestricted || sessions[slot].rights.mayWrite(topic)
+        if sessions[slot].rights.isUnrestricted || sessions[slot].remembers(topic) { return true }
+        guard sessions[slot].rights.mayWrite(topic) else { return false }
+        sessions[slot].remember(topic)
+        return true
     }
 
     /// Whether a session gets a message, which has the form of `ApplicationMessage.bytes`: at once, for who subscribes to
