@@ -5,7 +5,8 @@ import Logging
 import Transport
 
 /// Where connections with TLS are accepted and shake hands: an event loop of its own, so that no number of handshakes
-/// holds up the shards. Whoever is through goes to a shard, which reads the CONNECT as from any other connection.
+/// holds up the shards. Whoever is through and has begun to speak goes to a shard, which reads the CONNECT as from any
+/// other connection, and was not woken before there was something to read.
 actor Lobby: LoopActor {
     nonisolated let loop: EventLoop
     nonisolated var unownedExecutor: UnownedSerialExecutor { unsafe loop.asUnownedSerialExecutor() }
@@ -30,7 +31,7 @@ actor Lobby: LoopActor {
     func shutDown() { core.shutDown() }
 }
 
-/// What the lobby owns: connections between their accept and the end of their handshake.
+/// What the lobby owns: connections between their accept and the first byte behind their handshake.
 struct LobbyCore: ~Copyable {
     /// Guests at once. Some 45 KB each in the midst of a ClientHello, and whoever comes beyond waits in the kernel.
     static let mostGuests = 4096
@@ -44,6 +45,8 @@ struct LobbyCore: ~Copyable {
         var stream: Stream?
         var incarnation: UInt32 = 0
         var listener: ListenerNumber = 0
+        /// Has shaken hands.
+        var isThrough = false
         /// A proxy has to say first for whom it speaks; and what it has said so far.
         var awaitedHeader: AwaitedHeader?
         var header: [UInt8] = []
@@ -143,14 +146,15 @@ struct LobbyCore: ~Copyable {
 
     private mutating func updateTime() { now = Instant(milliseconds: monotonicNanoseconds() / 1_000_000) }
 
-    /// Guests have `connect_timeout` for their handshake, from accept on. Who is through has as long again for CONNECT.
+    /// Guests have `connect_timeout` until their CONNECT begins, from accept on. Who is through has as long again for the
+    /// rest of it.
     private mutating func endOverdue() {
         while firstArrival < arrivals.count {
             let (token, time) = arrivals[firstArrival]
             if let guest = guest(of: token) {
                 let isPushedOut = isFull && now - time >= Self.patience
                 guard now - time >= limits.connectTimeout || isPushedOut else { break }
-                fail(guest, "no TLS handshake in time")
+                fail(guest, guests[guest].isThrough ? "\(CloseReason.connectTimeout)" : "no TLS handshake in time")
             }
             firstArrival += 1
         }
@@ -198,10 +202,18 @@ struct LobbyCore: ~Copyable {
         if let awaited = guests[index].awaitedHeader {
             guard readHeader(awaited, index, stream) else { return }
         }
-        switch stream.handshake() {
-        case .done: depart(index, stream)
-        case .wantsToRead: watch(index, stream, for: EPOLLIN.rawValue)
-        case .wantsToWrite: watch(index, stream, for: EPOLLOUT.rawValue)
+        if !guests[index].isThrough {
+            switch stream.handshake() {
+            case .done: admit(index, stream)
+            case .wantsToRead: return watch(index, stream, for: EPOLLIN.rawValue)
+            case .wantsToWrite: return watch(index, stream, for: EPOLLOUT.rawValue)
+            case .failed(let error): return fail(index, "\(error)")
+            }
+        }
+        switch stream.awaitData() {
+        case .bytes: depart(index, stream)
+        case .wouldBlock: watch(index, stream, for: (stream.readNeedsWrite ? EPOLLOUT : EPOLLIN).rawValue)
+        case .end: fail(index, "connection closed by client")
         case .failed(let error): fail(index, "\(error)")
         }
     }
@@ -246,10 +258,14 @@ struct LobbyCore: ~Copyable {
         loop.change(stream.rawDescriptor, as: token(of: index), for: events)
     }
 
-    /// To a shard, by turns: where the session lives is decided there.
-    private mutating func depart(_ index: Int, _ stream: Stream) {
+    private mutating func admit(_ index: Int, _ stream: Stream) {
+        guests[index].isThrough = true
         counters.handshakes += 1
         if stream.isResumed { counters.handshakesResumed += 1 }
+    }
+
+    /// To a shard, by turns: where the session lives is decided there.
+    private mutating func depart(_ index: Int, _ stream: Stream) {
         let connection = MovingConnection(
             stream: stream, unread: [], listener: guests[index].listener, isPlaced: false)
         remove(index)
@@ -267,18 +283,25 @@ struct LobbyCore: ~Copyable {
         }
     }
 
-    /// In the words for a connection that ends before its CONNECT.
     private mutating func fail(_ index: Int, _ reason: String) {
         guard let stream = guests[index].stream else { return }
-        counters.handshakesFailed += 1
-        counters.connectionsOpened += 1  // Those who are through count on their shard.
-        var fields: Logger.Metadata = ["address": "\(stream.peer.host)"]
-        if stream.peer.port != 0 { fields["port"] = .stringConvertible(stream.peer.port) }
-        fields["reason"] = "\(reason)"
-        fields["mistake"] = .stringConvertible(true)
-        log.notice("client disconnected", metadata: fields)
+        let isThrough = guests[index].isThrough
+        if !isThrough { counters.handshakesFailed += 1 }
+        counters.connectionsOpened += 1  // Those who depart count on their shard.
+        note(stream.peer, reason, isMistake: !isThrough)
         stream.finish()  // An alert that says why may be on its way.
-        remove(index)
+        // Nobody else holds the stream: its descriptor leaves the epoll by being closed.
+        remove(index, isWatched: false)
+    }
+
+    /// In the words for a connection that ends before its CONNECT.
+    private func note(_ peer: SocketAddress, _ reason: String, isMistake: Bool) {
+        guard log.logLevel <= .notice else { return }
+        var fields: Logger.Metadata = ["address": "\(peer.host)"]
+        if peer.port != 0 { fields["port"] = .stringConvertible(peer.port) }
+        fields["reason"] = "\(reason)"
+        if isMistake { fields["mistake"] = .stringConvertible(true) }
+        log.notice("client disconnected", metadata: fields)
     }
 
     private mutating func remove(_ index: Int, isWatched: Bool = true) {

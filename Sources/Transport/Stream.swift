@@ -117,6 +117,9 @@ extension Stream {
     /// Goes on with the handshake, where there is one to make.
     package func handshake() -> HandshakeResult { tls?.handshake() ?? .done }
 
+    /// Whether something has come behind the handshake, over TLS; it stays to be read.
+    package func awaitData() -> ReadResult { tls?.peek() ?? .wouldBlock }
+
     /// Bytes have come that the descriptor will not announce: read on without waiting for it.
     @inline(__always)
     package var hasPending: Bool { tls?.hasPending ?? false }

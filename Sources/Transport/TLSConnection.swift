@@ -114,6 +114,29 @@ final class TLSConnection: Sendable {
         }
     }
 
+    /// Whether something of what is inside has come, which stays where it is. The corresponding C function is `SSL_peek`.
+    func peek() -> Stream.ReadResult {
+        session.withLock { session in
+            if session.isBroken { return .end }
+            ERR_clear_error()
+            var byte: UInt8 = 0
+            let count = unsafe SSL_peek(session.ssl, &byte, 1)
+            blockedOnWrite.store(false, ordering: .relaxed)
+            guard count <= 0 else {
+                pending.store(true, ordering: .relaxed)
+                return .bytes(Int(count))
+            }
+            switch unsafe SSL_get_error(session.ssl, count) {
+            case SSL_ERROR_WANT_READ: return .wouldBlock
+            case SSL_ERROR_WANT_WRITE:
+                blockedOnWrite.store(true, ordering: .relaxed)
+                return .wouldBlock
+            case SSL_ERROR_ZERO_RETURN: return .end
+            case let code: return .failed(Self.failure(&session, code))
+            }
+        }
+    }
+
     /// Writes one record at most. The corresponding C function is `SSL_write`.
     func write(_ bytes: UnsafeRawBufferPointer) -> Stream.WriteResult {
         session.withLock { session in
