@@ -123,9 +123,11 @@ package struct OutputBuffer {
 
 /// Buffers that nobody needs at the moment: a connection has one only while it holds something.
 package struct BufferPool {
-    private static let bufferBytes = 4 << 10
+    /// To begin with: most connections are sent a few small packets in a turn. Those that get more make theirs grow, and the
+    /// buffer given back last, which has grown already, is the next that is taken.
+    private static let bufferBytes = 960
     private static let largestKept = 128 << 10
-    private static let keptBytes = 4 << 20
+    private static let keptBytes = 1 << 20
     private var free: [[UInt8]] = []
     private var freeBytes = 0
 
