@@ -187,7 +187,8 @@ extension SignInThrottle {
         record.failures.forget(every: interval, at: now)
         let (count, free) = (record.failures.count, freeAttempts(of: pair, at: now))
         guard count > 0 else { return true }
-        // Many at once are not more than one after the other.
+        // After a failure, many at once are not more than one after the other. Before it they may be a fleet that shares
+        // a name; how many guesses that leaves is bounded by who checks passwords.
         if record.pending > 0, count + record.pending >= free { return false }
         return count < free || now >= record.failures.latest + Self.delay(count - free, atMost: interval)
     }

@@ -23,7 +23,9 @@ extension ShardState {
                 if let cursor { state.startReading(cursor, slot) }
                 return true
             }
-            codes.append(isTaken ? .granted(qos) : .failure)
+            // MQTT 3.1 knows no failure.
+            let isSaid = isTaken || connections[Int(number)].version == .mqtt31
+            codes.append(isSaid ? .granted(qos) : .failure)
             if outbox.notesSubscriptions, isTaken {
                 let filter = body.extracting(request.filter).copied()
                 outbox.note(.subscribed(client: sessions[slot].client, filter: filter, qos: qos))

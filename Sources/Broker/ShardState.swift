@@ -299,7 +299,11 @@ package struct ShardState: Sendable {
             case .free: break
             case .awaitingConnect:
                 let deadline = connection.latestPacket + limits.connectTimeout
-                if deadline <= now {
+                if deadline <= now, connection.verification.isUnderWay {
+                    // It has done its part: the broker is too busy to check its password in time.
+                    counters.signInsCrowdedOut += 1
+                    refuse(number, .serverUnavailable, now, &outbox)
+                } else if deadline <= now {
                     end(number, .connectTimeout, now: now, into: &outbox)
                 } else {
                     timers.schedule(number, at: deadline)

@@ -87,8 +87,9 @@ struct SubscriptionTree: Sendable {
         swap(&walk.frontier, &frontier)
         swap(&walk.following, &following)
         for number in walk.groups {
-            guard let chosen = nextMember(of: groups[number], topic, sessions) else { continue }
-            groups[number].latest = chosen
+            let (chosen, latest) = nextMember(of: groups[number], topic, sessions)
+            groups[number].latest = latest
+            guard let chosen else { continue }
             receivers.append(sessions.receiver(entries[chosen].session, at: entries[chosen].maximumQoS))
         }
     }
@@ -172,22 +173,23 @@ struct SubscriptionTree: Sendable {
     }
 
     /// The member after the one chosen last that may read the topic; connected members come first, as far as a short
-    /// search finds them.
+    /// search finds them. `latest`: where the next search goes on, further on where this one was in vain.
     private func nextMember(
         of group: Group, _ topic: Span<UInt8>, _ sessions: borrowing SessionTable
-    ) -> UInt32? {
+    ) -> (chosen: UInt32?, latest: UInt32) {
         let after = group.latest == 0 ? 0 : entries[group.latest].next
         let start = after == 0 ? group.members : after
-        var (number, away) = (start, UInt32?.none)
+        var (number, looked, away) = (start, start, UInt32?.none)
         for _ in 0..<Limits.groupMembersSearched {
             if sessions.mayRead(topic, entries[number].session) {
-                if sessions.isConnected(entries[number].session) { return number }
+                if sessions.isConnected(entries[number].session) { return (number, number) }
                 if away == nil { away = number }
             }
+            looked = number
             number = entries[number].next == 0 ? group.members : entries[number].next
             if number == start { break }
         }
-        return away
+        return (away, away ?? looked)
     }
 
     // MARK: Changing
