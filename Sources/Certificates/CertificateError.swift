@@ -9,6 +9,8 @@ package enum CertificateError: Error, Equatable, CustomStringConvertible {
     case damaged(file: String, String)
     /// Nothing by that name or serial number.
     case unknown(String)
+    /// Another process, or a thread of this one, works on the certificates and does not end.
+    case busy(String)
     /// The machine's refusal: an `errno` on a file.
     case file(String, errno: CInt)
     /// OpenSSL's refusal.
@@ -17,6 +19,7 @@ package enum CertificateError: Error, Equatable, CustomStringConvertible {
     package var description: String {
         switch self {
         case .refused(let reason), .unknown(let reason): reason
+        case .busy(let path): "\(path): somebody else has been at work on the certificates for ten seconds"
         case .damaged(let file, let reason): "\(file): \(reason)"
         case .file(let path, let code): "\(path): \(unsafe String(cString: strerror(code)))"
         case .openSSL(let function, let reason): "\(function): \(reason)"

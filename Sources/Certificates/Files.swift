@@ -119,14 +119,18 @@ func tighten(_ path: String, to mode: mode_t) throws(CertificateError) -> Bool {
 struct FileLock: ~Copyable {
     private let descriptor: CInt
 
-    /// Waits until nobody else has it.
+    /// Waits until nobody else has it, up to ten seconds: who holds it writes a few files.
     init(_ path: String) throws(CertificateError) {
         descriptor = unsafe open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
         guard descriptor >= 0 else { throw .file(path, errno: errno) }
         do throws(CertificateError) {
             try giveToOwner(of: directory(of: path), descriptor, path)
-            while flock(descriptor, LOCK_EX) != 0 {
-                guard errno == EINTR else { throw .file(path, errno: errno) }
+            var attempts = 0
+            while flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
+                guard errno == EWOULDBLOCK || errno == EINTR else { throw .file(path, errno: errno) }
+                attempts += 1
+                guard attempts < 500 else { throw .busy(path) }
+                usleep(20_000)
             }
         } catch {
             close(descriptor)

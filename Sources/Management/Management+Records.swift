@@ -1,50 +1,37 @@
 internal import Access
 internal import Certificates
 internal import Cryptography
-package import Store
+internal import Store
 
 // Certificates and the activity log.
 
 extension Management {
-    /// Notes a certificate that was issued.
-    package func record(_ certificate: CertificateRecord, for requester: Requester) throws {
-        let detail: [String: JSONValue] = ["serial": .string(certificate.serial)]
-        try store.add(
-            certificate, activity(.certificateIssued, by: requester, device: certificate.deviceId, detail))
-    }
-
-    /// From now on it proves nothing.
-    package func revoke(certificate serial: String, reason: String, for requester: Requester) throws {
-        let detail: [String: JSONValue] = ["serial": .string(serial), "reason": .string(reason)]
-        guard
-            try store.revoke(
-                certificate: serial, reason: reason, activity(.certificateRevoked, by: requester, detail))
-        else { return }
-        adopt { $0.revokedCertificates.insert(serial) }
-    }
-
     /// Takes over what the directory of certificates says: what was issued and revoked since. That is where certificates
     /// are made, with or without a broker. Blocks on the disk.
     package func takeOverCertificates(for requester: Requester) throws {
-        var known = try store.certificateSerials()
+        let known = try store.certificateSerials()
+        var issued: [(CertificateRecord, Activity)] = []
+        var revoked: [(serial: String, Activity)] = []
         for certificate in try certificates.list() {
             let serial = "\(certificate.serial)"
-            let isDevice = certificate.kind == .device
             if known[serial] == nil {
-                try record(
-                    CertificateRecord(
-                        serial: serial, deviceId: isDevice ? certificate.name : nil, subject: "CN=\(certificate.name)",
-                        notBefore: certificate.notBefore.seconds * 1000, notAfter: certificate.notAfter.seconds * 1000,
-                        fingerprint: bytes(hexadecimal: Array(certificate.fingerprint.utf8)) ?? [],
-                        issued: certificate.issued.seconds * 1000),
-                    for: requester)
-                known[serial] = false
+                let record = CertificateRecord(certificate)
+                let detail: [String: JSONValue] = ["serial": .string(serial)]
+                issued.append(
+                    (record, activity(.certificateIssued, by: requester, device: record.deviceId, detail)))
             }
-            if certificate.revoked != nil, known[serial] == false {
-                try revoke(certificate: serial, reason: "unspecified", for: requester)
+            if certificate.revoked != nil, known[serial] != true {
+                let detail: [String: JSONValue] = ["serial": .string(serial), "reason": .string(Self.revocationReason)]
+                revoked.append((serial, activity(.certificateRevoked, by: requester, detail)))
             }
         }
+        guard !issued.isEmpty || !revoked.isEmpty else { return }
+        try store.note(issued: issued, revoked: revoked, reason: Self.revocationReason)
+        if !revoked.isEmpty { adopt { $0.revokedCertificates.formUnion(revoked.map(\.serial)) } }
     }
+
+    /// The directory keeps no reasons (RFC 5280 5.3.1).
+    private static var revocationReason: String { "unspecified" }
 
     func listCertificates(_ request: ManagementCommand.PageRequest) throws -> JSONValue? {
         let page = try store.certificates(page: request.page, limit: request.limit)
@@ -69,5 +56,16 @@ extension Management {
             ])
         }
         return list("activity", entries, request, total: page.total)
+    }
+}
+
+extension CertificateRecord {
+    fileprivate init(_ certificate: IssuedCertificate) {
+        self.init(
+            serial: "\(certificate.serial)", deviceId: certificate.kind == .device ? certificate.name : nil,
+            subject: "CN=\(certificate.name)", notBefore: certificate.notBefore.seconds * 1000,
+            notAfter: certificate.notAfter.seconds * 1000,
+            fingerprint: bytes(hexadecimal: Array(certificate.fingerprint.utf8)) ?? [],
+            issued: certificate.issued.seconds * 1000)
     }
 }

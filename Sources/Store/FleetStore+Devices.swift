@@ -163,18 +163,29 @@ extension FleetStore {
 
     // MARK: - Certificates
 
-    package func add(_ certificate: CertificateRecord, _ activity: Activity) throws {
+    /// Notes certificates, all or none. `revoked`: of these or earlier ones; what was revoked before stays as it was.
+    package func note(
+        issued: [(CertificateRecord, Activity)], revoked: [(serial: String, Activity)], reason: String
+    ) throws {
         try pool.write { database in
-            try database.execute(
-                sql: """
-                    INSERT INTO certificate (serial, device, subject, not_before, not_after, fingerprint, issued)
-                    VALUES (?, ?, ?, ?, ?, ?, ?)
-                    """,
-                arguments: [
-                    certificate.serial, certificate.deviceId, certificate.subject, certificate.notBefore,
-                    certificate.notAfter, Data(certificate.fingerprint), certificate.issued,
-                ])
-            try append(activity, to: database)
+            for (certificate, activity) in issued {
+                try database.execute(
+                    sql: """
+                        INSERT INTO certificate (serial, device, subject, not_before, not_after, fingerprint, issued)
+                        VALUES (?, ?, ?, ?, ?, ?, ?)
+                        """,
+                    arguments: [
+                        certificate.serial, certificate.deviceId, certificate.subject, certificate.notBefore,
+                        certificate.notAfter, Data(certificate.fingerprint), certificate.issued,
+                    ])
+                try append(activity, to: database)
+            }
+            for (serial, activity) in revoked {
+                try database.execute(
+                    sql: "UPDATE certificate SET revoked = ?, reason = ? WHERE serial = ? AND revoked IS NULL",
+                    arguments: [activity.time, reason, serial])
+                if database.changesCount > 0 { try append(activity, to: database) }
+            }
         }
     }
 
@@ -207,18 +218,6 @@ extension FleetStore {
                 return certificate
             }
             return Page(elements: certificates, total: total ?? 0)
-        }
-    }
-
-    /// False: there is no such certificate, or it was revoked before.
-    package func revoke(certificate serial: String, reason: String, _ activity: Activity) throws -> Bool {
-        try pool.write { database in
-            try database.execute(
-                sql: "UPDATE certificate SET revoked = ?, reason = ? WHERE serial = ? AND revoked IS NULL",
-                arguments: [activity.time, reason, serial])
-            guard database.changesCount > 0 else { return false }
-            try append(activity, to: database)
-            return true
         }
     }
 }

@@ -213,12 +213,12 @@ struct CertsRevoke: AsyncParsableCommand {
             write("revoked: \(certificate.serial), \(certificate.kind) \(certificate.name)", to: STDOUT_FILENO)
         }
         if revoked.isEmpty { write("revoked already, nothing has changed", to: STDOUT_FILENO) }
-        if revoked.contains(where: { $0.kind == .server }) {
-            let steps = try orFail { () throws(CertificateError) in
-                try directory.prepare(names: ServerName.ofThisMachine(), now: .now)
-            }
-            for step in steps { write(step.description, to: STDOUT_FILENO) }
+        try await options.tellBroker()
+        guard revoked.contains(where: { $0.kind == .server }) else { return }
+        let steps = try orFail { () throws(CertificateError) in
+            try directory.prepare(names: ServerName.ofThisMachine(), now: .now)
         }
+        for step in steps { write(step.description, to: STDOUT_FILENO) }
         try await options.tellBroker()
     }
 }

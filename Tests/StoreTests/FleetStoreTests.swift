@@ -74,17 +74,20 @@ import Testing
     @Test func `revokes the certificates of a device that is deleted`() throws {
         let store = try place.open().store()
         try add("A", to: store)
-        for (serial, device) in [("1A", "A"), ("2B", "B")] {
-            try store.add(
-                CertificateRecord(
-                    serial: serial, deviceId: device, subject: "CN=\(device)", notBefore: 1, notAfter: 2,
-                    fingerprint: [1], issued: 1), activity(.certificateIssued))
+        let issued = [("1A", "A"), ("2B", "B")].map { (serial: String, device: String) in
+            CertificateRecord(
+                serial: serial, deviceId: device, subject: "CN=\(device)", notBefore: 1, notAfter: 2, fingerprint: [1],
+                issued: 1)
         }
+        try store.note(issued: issued.map { ($0, activity(.certificateIssued)) }, revoked: [], reason: "")
         #expect(try store.delete(device: "A", activity(.deviceDeleted, device: "A")) == ["1A"])
         #expect(try store.accounts().revokedCertificates == ["1A"])
         #expect(try store.accounts().devices.isEmpty)
-        #expect(try store.revoke(certificate: "2B", reason: "keyCompromise", activity(.certificateRevoked)))
-        #expect(try !store.revoke(certificate: "2B", reason: "keyCompromise", activity(.certificateRevoked)))
+        let activities = try store.activity(device: nil, page: 1, limit: 10).total
+        for _ in 1...2 {
+            try store.note(issued: [], revoked: [("2B", activity(.certificateRevoked))], reason: "keyCompromise")
+        }
+        #expect(try store.activity(device: nil, page: 1, limit: 10).total == activities + 1, "revoked once")
         #expect(try store.accounts().revokedCertificates == ["1A", "2B"])
         try store.close()
     }
