@@ -19,6 +19,8 @@ package final class BrokerServer: Sendable {
     private let lobby: Lobby?
     private let listeners: [Listener]
     private let tickets = TicketKeys()
+    /// How often the contexts of TLS were put into force. Only reloads wait for it, while one reads the files.
+    private let contextsInForce = Lock(0)
     /// The configuration in force.
     private let configuration: Lock<Configuration>
     /// Who may connect and do what. Held while the shards are told, so that they all learn of changes in one order.
@@ -159,6 +161,8 @@ package final class BrokerServer: Sendable {
         package let kept: [String]
         fileprivate let files: AccessFiles
         fileprivate let contexts: [TLSContext?]
+        /// How often they had been put into force before these were read.
+        fileprivate let earlierContexts: Int
 
         package var warnings: [ConfigurationWarning] { files.warnings }
     }
@@ -167,8 +171,10 @@ package final class BrokerServer: Sendable {
     package func prepare(_ new: Configuration) throws(ConfigurationError) -> Reloadable {
         let (effective, kept) = new.reloaded(over: configuration.withLock { $0 })
         let files = try AccessFiles(effective)
+        let earlier = contextsInForce.withLock { $0 }
         let contexts = try effective.tlsContexts(tickets: tickets, keys: Self.keys(access))
-        return Reloadable(configuration: effective, kept: kept, files: files, contexts: contexts)
+        return Reloadable(
+            configuration: effective, kept: kept, files: files, contexts: contexts, earlierContexts: earlier)
     }
 
     /// Whoever connects from now on meets these contexts, by listener; who is connected with a certificate that they do not
@@ -183,8 +189,14 @@ package final class BrokerServer: Sendable {
     /// The certificates and revocation lists on the disk count for those who connect from now on. Throws what is wrong
     /// with them; then those in force stay.
     package func reloadTLS() throws(ConfigurationError) {
-        let contexts = try configuration.withLock { $0 }.tlsContexts(tickets: tickets, keys: Self.keys(access))
-        replaceTLS(contexts)
+        let result = contextsInForce.withLock { count in
+            Result { () throws(ConfigurationError) in
+                let configuration = configuration.withLock { $0 }
+                replaceTLS(try configuration.tlsContexts(tickets: tickets, keys: Self.keys(access)))
+                count += 1
+            }
+        }
+        try result.get()
     }
 
     /// The server certificates of all listeners, each path once.
@@ -205,7 +217,13 @@ package final class BrokerServer: Sendable {
         let effective = reloadable.configuration
         configuration.withLock { $0 = effective }
         for listener in listeners { listener.socket.setNoDelay(effective.setsTCPNoDelay) }
-        replaceTLS(reloadable.contexts)
+        contextsInForce.withLock { count in
+            // What was read before others came into force may not know what has been revoked since.
+            let isOld = count != reloadable.earlierContexts
+            let newer = isOld ? try? effective.tlsContexts(tickets: tickets, keys: Self.keys(access)) : nil
+            replaceTLS(newer ?? reloadable.contexts)
+            count += 1
+        }
         let rules = effective.listeners.map { ListenerRules($0, of: effective) }
         await lobby?.adopt(Limits(effective), rules)
         for shard in shards { await shard.adopt(Limits(effective), rules) }
