@@ -8,6 +8,8 @@ package final class TLSContext: Sendable {
     private static let applications = ["mqtt", "x-amzn-mqtt-ca"].map { Array($0.utf8) }
     /// As Mosquitto has it.
     private static let defaultCiphers = "DEFAULT:!aNULL:!eNULL:!LOW:!EXPORT:!SSLv2:@STRENGTH"
+    /// Of a file of authorities; a system's whole bundle has a few hundred KB.
+    private static let mostAuthorityBytes = 16 << 20
     /// Names of authorities that clients are told; a system's whole bundle would not fit into a small client.
     private static let mostAuthorityNames: CInt = 16
 
@@ -233,6 +235,9 @@ package final class TLSContext: Sendable {
 
     /// The corresponding C functions are `X509_STORE_CTX_get1_crls` and `X509_CRL_get0_by_cert`.
     private func isNotRevoked(_ certificate: OpaquePointer) -> Bool {
+        // In the midst of a handshake, which would take an error that it finds afterwards for its own.
+        ERR_set_mark()
+        defer { ERR_pop_to_mark() }
         guard let search = unsafe X509_STORE_CTX_new() else { return false }
         defer { unsafe X509_STORE_CTX_free(search) }
         guard unsafe X509_STORE_CTX_init(search, SSL_CTX_get_cert_store(pointer), certificate, nil) == 1,
@@ -295,16 +300,11 @@ package final class TLSContext: Sendable {
         close(descriptor)
     }
 
-    /// The corresponding C function is `read`.
     private static func contents(_ key: String, _ path: String) throws(TLSError) -> [UInt8] {
-        let result = unsafe open(path, O_RDONLY | O_CLOEXEC)
-        guard result >= 0 else { throw TLSError(key, "'\(path)': \(unsafe String(cString: strerror(errno)))") }
-        let file = Descriptor(adopting: result)
-        var (bytes, part) = ([UInt8](), [UInt8](repeating: 0, count: 65_536))
-        while true {
-            let count = unsafe part.withUnsafeMutableBytes { unsafe read(file.rawValue, $0.baseAddress, $0.count) }
-            guard count > 0 else { return bytes }
-            bytes += part[..<count]
+        do throws(SystemError) {
+            return try Transport.contents(ofFile: path, atMost: mostAuthorityBytes)
+        } catch {
+            throw TLSError(key, "'\(path)': \(error.reason)")
         }
     }
 

@@ -2,6 +2,7 @@ internal import Access
 internal import ArgumentParser
 internal import Configuration
 internal import Glibc
+internal import Transport
 
 /// `martlet acl`
 struct AclCommand: ParsableCommand {
@@ -129,21 +130,12 @@ private func isTopicName(_ topic: String) -> Bool {
         && !topic.utf8.contains { $0 == 0 || $0 == UInt8(ascii: "+") || $0 == UInt8(ascii: "#") }
 }
 
-/// The bytes of a file of rules, at most one more than is allowed. The corresponding C functions are `open` and `read`.
-func readPolicyFile(_ path: String) throws(AccessFileError) -> [UInt8] {
-    let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw unsafe AccessFileError(file: path, reason: String(cString: strerror(errno))) }
-    defer { close(descriptor) }
-    var bytes: [UInt8] = []
-    var chunk = [UInt8](repeating: 0, count: 1 << 16)
-    while bytes.count <= PolicyLimits.fileBytes {
-        let count = unsafe read(descriptor, &chunk, chunk.count)
-        guard count >= 0 else {
-            if errno == EINTR { continue }
-            throw unsafe AccessFileError(file: path, reason: String(cString: strerror(errno)))
-        }
-        guard count > 0 else { break }
-        bytes += chunk.prefix(count)
+private func readPolicyFile(_ path: String) throws(AccessFileError) -> [UInt8] {
+    do throws(SystemError) {
+        return try contents(ofFile: path, atMost: PolicyLimits.fileBytes)
+    } catch {
+        let isTooLong = error.code == EFBIG
+        throw AccessFileError(
+            file: path, reason: isTooLong ? "longer than \(PolicyLimits.fileBytes) bytes" : error.reason)
     }
-    return bytes
 }
