@@ -91,6 +91,30 @@ extension TestConnection {
         #expect(bob.takePayloads() == ["out/1", "own/bob/b"])
     }
 
+    @Test func `that is missing is no failure to a client of MQTT 3.1, which knows none`() {
+        let broker = broker()
+        let bob = broker.open()
+        bob.sendConnect("b", version: .mqtt31, userName: "bob")
+        bob.subscribe(("secret/#", .atLeastOnce))
+        #expect(bob.takeReturnCodes() == [.granted(.atLeastOnce)])
+        #expect(broker.figures.subscriptionCount == 0 && broker.counters.subscriptionsDenied == 1)
+    }
+
+    @Test func `to write that was used is used up when the rules change`() {
+        let broker = broker()
+        let alice = broker.connect("a", userName: "alice")
+        alice.subscribe(("#", .atMostOnce))
+        _ = alice.take()
+        let bob = broker.connect("b", userName: "bob")
+        let long = "in/" + String(repeating: "x", count: 200)
+        for topic in ["in/1", "in/1", "in/2", "in/1", long, long] { bob.publish(topic, topic) }
+        #expect(alice.takePayloads() == ["in/1", "in/1", "in/2", "in/1", long, long])
+        bob.publish("in/1", "before")
+        broker.adopt(Self.access(["user alice", "topic readwrite #", "user bob", "topic write in/2"]))
+        for topic in ["in/1", "in/2", "in/1", long] { bob.publish(topic, topic) }
+        #expect(alice.takePayloads() == ["before", "in/2"])
+    }
+
     @Test func `to a part of a filter brings that part, retained or not, and never more`() {
         let broker = broker(shards: 2)
         let alice = broker.connect("a", home: 0, userName: "alice")

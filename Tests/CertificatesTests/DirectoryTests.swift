@@ -340,6 +340,18 @@ import Testing
         #expect(list.entries.count == 4)
     }
 
+    @Test func `does not wait without end for somebody who keeps it locked`() throws {
+        try prepare()
+        let descriptor = open("\(directory.path)/lock", O_RDWR)
+        defer { close(descriptor) }
+        #expect(flock(descriptor, LOCK_EX) == 0)
+        #expect(throws: CertificateError.busy("\(directory.path)/lock")) {
+            try directory.issueDevice("DEVICE", now: today)
+        }
+        #expect(flock(descriptor, LOCK_UN) == 0)
+        _ = try directory.issueDevice("DEVICE", now: today)
+    }
+
     @Test func `tells when what it holds will end`() throws {
         try prepare()
         _ = try directory.issueDevice("OLD", days: 5, now: today)
