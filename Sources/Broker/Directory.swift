@@ -7,6 +7,8 @@ package struct Directory: Sendable {
     private var subscriptions: SubscriptionTree
     private var retained: RetainedTree
     private var sessions: SessionTable
+    /// What the store has not written yet; nil where nothing is written.
+    private var unsavedRetained: UnsavedRetained?
     /// How many sessions there may be; 0: no limit.
     var sessionLimit = 0
 
@@ -90,17 +92,35 @@ package struct Directory: Sendable {
 
     /// Stores or removes the retained message of a topic and appends who gets it, in one step: a subscription is either
     /// before it and gets it live, or after it and finds it retained. False when it is not kept because that would take
-    /// more memory, and nothing `mayGrow`.
+    /// more memory, and nothing `mayGrow`. `isLasting`: it goes to the store.
     @discardableResult
     package mutating func retain(
         _ message: ApplicationMessage, qos: QoS, by publisher: Participant? = nil, mayGrow: Bool = true,
-        into receivers: inout [Receiver]
+        isLasting: Bool = false, into receivers: inout [Receiver]
     ) -> Bool {
         let topic = message.bytes.span.extracting(message.topicRange)
         let isKept = retained.store(message, topic: topic, qos: qos, publisher: publisher, mayGrow: mayGrow)
+        if isLasting, isKept {
+            unsavedRetained?.append(RetainedMessage(message: message, qos: qos, publisher: publisher))
+        }
         match(topic, into: &receivers)
         return isKept
     }
+
+    // MARK: The store
+
+    /// From now on what is retained and `isLasting` is kept for `takeUnsavedRetained`. `stored` is what the store has.
+    package mutating func begin(with stored: [RetainedMessage]) {
+        for one in stored {
+            let topic = one.message.bytes.span.extracting(one.message.topicRange)
+            _ = retained.store(one.message, topic: topic, qos: one.qos, publisher: one.publisher)
+        }
+        unsavedRetained = UnsavedRetained()
+    }
+
+    /// What has been retained since the last time, each topic once; an empty payload clears it. Whoever takes it writes it,
+    /// before anything that is taken later.
+    package mutating func takeUnsavedRetained() -> [RetainedMessage] { unsavedRetained?.take() ?? [] }
 
     // MARK: Subscriptions
 

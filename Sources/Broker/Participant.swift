@@ -6,7 +6,7 @@ package final class Participant: Sendable {
     package let principal: Principal
     package let client: ClientIdentifier
 
-    init(_ principal: Principal, client: ClientIdentifier) {
+    package init(_ principal: Principal, client: ClientIdentifier) {
         self.principal = principal
         self.client = client
     }

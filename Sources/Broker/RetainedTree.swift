@@ -8,6 +8,20 @@ package struct RetainedMessage: Sendable {
     package var publisher: Participant?
     /// Place in the order of all stores of this broker, from 1 on.
     package var sequence: UInt64 = 0
+
+    init() {}
+
+    init(message: ApplicationMessage, qos: QoS, publisher: Participant?, sequence: UInt64) {
+        self.init(message: message, qos: qos, publisher: publisher)
+        self.sequence = sequence
+    }
+
+    /// One that has no place in the order yet.
+    package init(message: ApplicationMessage, qos: QoS, publisher: Participant?) {
+        self.message = message
+        self.qos = qos
+        self.publisher = publisher
+    }
 }
 
 /// The last retained message of each topic, as a tree in which every node lists its children in the order in which

@@ -11,7 +11,36 @@ extension ShardState {
         let acknowledgement = Acknowledgement(type, identifier)
         if connections[Int(number)].acknowledgements.mayLeave(acknowledgement, after: ticket) {
             outbox.acknowledge(number, acknowledgement)
+        } else if connections[Int(number)].acknowledgements.count == 1 {
+            awaitingCommit.append(number)
         }
+    }
+
+    // MARK: Commits
+
+    /// From now on the caller makes commits of what has to be on the disk. `waits`: it is acknowledged when it is there.
+    package mutating func keepOnDisk(waits: Bool = true) { ledger = Ledger(waits: waits) }
+
+    package var waitsForCommits: Bool { ledger?.waits ?? false }
+
+    /// Whether `beginCommit` would begin one.
+    package var hasUncommitted: Bool { ledger?.isDue ?? false }
+
+    /// The next commit, if there is something to commit and none is under way; then the caller says when it has `ended`.
+    package mutating func beginCommit() -> CommitTicket? { ledger?.begin() }
+
+    /// A commit is on the disk: what waited for it leaves. Returns the connections that it was for, each once.
+    package mutating func commitEnded(_ ticket: CommitTicket, into outbox: inout Outbox) -> [ConnectionNumber] {
+        ledger?.end()
+        var numbers: [ConnectionNumber] = []
+        swap(&numbers, &awaitingCommit)
+        for number in numbers {
+            while let next = connections[Int(number)].acknowledgements.next(committed: ticket) {
+                outbox.acknowledge(number, next)
+            }
+            if connections[Int(number)].acknowledgements.count > 0 { awaitingCommit.append(number) }
+        }
+        return numbers
     }
 
     mutating func acknowledged(

@@ -25,16 +25,20 @@ extension ShardState {
         counters.publishBytesReceived += UInt64(publish.payload.count)
         if limits.throttlesPublishers { charge(number, bytes: header.packetLength, &outbox) }
         let topic = body.extracting(publish.topic)
+        neededCommit = nil
         switch publish.qos {
         case .atMostOnce: take(publish, topic, body, number, into: &outbox)
         case .atLeastOnce:
             take(publish, topic, body, number, into: &outbox)
-            acknowledge(number, .publishAcknowledgement, publish.packetIdentifier, &outbox)  // [MQTT-4.3.2-2]
+            // [MQTT-4.3.2-2]
+            acknowledge(number, .publishAcknowledgement, publish.packetIdentifier, &outbox, after: neededCommit)
         case .exactlyOnce:
             // Routed when it first comes; until PUBREL the identifier says that it has been [MQTT-4.3.3-2].
             let isFirst = sessions[connections[Int(number)].slot].incoming.insert(publish.packetIdentifier)
             if isFirst { take(publish, topic, body, number, into: &outbox) }
-            acknowledge(number, .publishReceived, publish.packetIdentifier, &outbox)
+            // What comes again was perhaps not on the disk yet.
+            let needed = isFirst ? neededCommit : ledger?.latest
+            acknowledge(number, .publishReceived, publish.packetIdentifier, &outbox, after: needed)
         }
     }
 
@@ -100,23 +104,26 @@ extension ShardState {
         _ message: ApplicationMessage, qos: QoS, isRetained: Bool, by publisher: Participant? = nil,
         isServersOwn: Bool = false, into outbox: inout Outbox
     ) {
-        if isRetained { return store(message, qos: qos, by: publisher, mayGrow: isServersOwn, into: &outbox) }
+        if isRetained { return store(message, qos: qos, by: publisher, isServersOwn: isServersOwn, into: &outbox) }
         receivers.removeAll(keepingCapacity: true)
         directory.withLock { $0.match(message.bytes.span.extracting(message.topicRange), into: &receivers) }
         deliver(outbox.add(message), qos: qos, into: &outbox)
     }
 
-    /// `mayGrow`: whatever `memory_limit` has given up.
+    /// What is the server's own is kept whatever `memory_limit` has given up, and never on the disk: it is made anew.
     mutating func store(
-        _ message: ApplicationMessage, qos: QoS, by publisher: Participant?, mayGrow: Bool = false,
+        _ message: ApplicationMessage, qos: QoS, by publisher: Participant?, isServersOwn: Bool = false,
         into outbox: inout Outbox
     ) {
         receivers.removeAll(keepingCapacity: true)
-        let mayGrow = mayGrow || shedding < .storage
+        let mayGrow = isServersOwn || shedding < .storage
+        let isLasting = ledger != nil && !isServersOwn
         let isKept = directory.withLock {
-            $0.retain(message, qos: qos, by: publisher, mayGrow: mayGrow, into: &receivers)
+            $0.retain(
+                message, qos: qos, by: publisher, mayGrow: mayGrow, isLasting: isLasting, into: &receivers)
         }
         if !isKept { countNotStored() }
+        if isKept, isLasting { neededCommit = ledger?.note() }
         if !receivers.isEmpty { deliver(outbox.add(message), qos: qos, into: &outbox) }
     }
 

@@ -37,6 +37,12 @@ package struct ShardState: Sendable {
     /// Shards whose mailbox is full at the moment.
     package var mailboxIsFull: [Bool]
 
+    /// Commits that acknowledgements wait for; nil where nothing is on a disk.
+    var ledger: Ledger?
+    /// The one that what the packet at hand has changed is in.
+    var neededCommit: CommitTicket?
+    /// Connections with acknowledgements that wait for one.
+    var awaitingCommit: [ConnectionNumber] = []
     /// The messages that sessions hold, and the number of the one that is being delivered.
     var held = HeldMessages()
     var storing: HeldMessages.Number = 0

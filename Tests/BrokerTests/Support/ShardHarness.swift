@@ -48,6 +48,9 @@ final class ShardHarness {
     /// Who guesses, at whatever shard.
     let throttle = Lock(SignInThrottle(attempts: 10))
     private var answers: [(TestConnection, ControlPacket)] = []
+    /// Commits under way, oldest first, and the payloads that earlier ones have brought to the disk, by topic.
+    private(set) var commits: [(shard: Int, ticket: CommitTicket)] = []
+    private(set) var disk: [String: String] = [:]
 
     init(
         shards count: Int = 1, limits: Limits = .withoutDamping, rules: [ListenerRules] = [ListenerRules()],
@@ -275,6 +278,42 @@ final class ShardHarness {
     private func finish() {
         guard settlesAtOnce else { return }
         settle()
+        beginCommits()
+    }
+
+    func publishAsServer(_ topic: String, _ payload: String, isRetained: Bool) {
+        shards[0].state.route(
+            ApplicationMessage(topic: topic, payload: Array(payload.utf8)), qos: .atMostOnce, isRetained: isRetained,
+            isServersOwn: true, into: &shards[0].outbox)
+        apply(0)
+        finish()
+    }
+
+    // MARK: The store
+
+    /// From now on there is one, and a test says when a commit ends.
+    func keepOnDisk(waits: Bool = true) {
+        directory.withLock { $0.begin(with: []) }
+        for shard in shards { shard.state.keepOnDisk(waits: waits) }
+    }
+
+    private func beginCommits() {
+        for (index, shard) in shards.enumerated() {
+            if let ticket = shard.state.beginCommit() { commits.append((index, ticket)) }
+        }
+    }
+
+    /// The oldest commit is on the disk.
+    func finishCommit() {
+        let (index, ticket) = commits.removeFirst()
+        for retained in directory.withLock({ $0.takeUnsavedRetained() }) {
+            let topic = String(decoding: retained.message.bytes[retained.message.topicRange], as: UTF8.self)
+            let payload = retained.message.bytes[retained.message.topicRange.upperBound...]
+            disk[topic] = payload.isEmpty ? nil : String(decoding: payload, as: UTF8.self)
+        }
+        _ = shards[index].state.commitEnded(ticket, into: &shards[index].outbox)
+        apply(index)
+        finish()
     }
 
     /// Does one thing that is under way, picked by the seed; false when nothing is.
