@@ -20,7 +20,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
         // `Deque`, the queue of a session.
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
-        // SQLite for the fleet: migrations, statements and rows as values.
+        // SQLite for the fleet: migrations, statements and rows as values; and its C interface for the broker's own store.
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
     ],
     targets: [
@@ -47,6 +47,12 @@ let package = Package(
             swiftSettings: settings
         ),
         .target(
+            name: "Durability",
+            dependencies: [
+                "Access", "Broker", "Locks", "MQTT", "Store", .product(name: "GRDBSQLite", package: "GRDB.swift"),
+            ],
+            swiftSettings: settings),
+        .target(
             name: "Transport", dependencies: ["CLinux", "COpenSSL", "Cryptography", "Locks"], swiftSettings: settings),
         .target(name: "Configuration", swiftSettings: settings),
         .target(
@@ -55,8 +61,8 @@ let package = Package(
         .target(
             name: "Server",
             dependencies: [
-                "Access", "Broker", "Configuration", "CLinux", "Cryptography", "Locks", "Management", "MQTT",
-                "Transport",
+                "Access", "Broker", "Configuration", "CLinux", "Cryptography", "Durability", "Locks", "Management",
+                "MQTT", "Transport",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: settings
@@ -71,9 +77,8 @@ let package = Package(
         .executableTarget(
             name: "martlet",
             dependencies: [
-                "Access", "Certificates", "Configuration", "Conformance", "Cryptography", "Logs", "Management",
-                "Server", "Store",
-                "Transport",
+                "Access", "Certificates", "Configuration", "Conformance", "Cryptography", "Durability", "Logs",
+                "Management", "Server", "Store", "Transport",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -88,7 +93,8 @@ let package = Package(
         .testTarget(
             name: "StoreTests",
             dependencies: [
-                "Access", "Certificates", "Management", "Seeded", "Server", "Store", "Transport",
+                "Access", "Broker", "Certificates", "Durability", "Locks", "MQTT", "Management", "Seeded", "Server",
+                "Store", "Transport",
                 .product(name: "GRDB", package: "GRDB.swift"), .product(name: "Logging", package: "swift-log"),
             ],
             exclude: ["Releases"], swiftSettings: testSettings),

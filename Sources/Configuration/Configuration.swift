@@ -139,6 +139,16 @@ package struct Configuration: Sendable, Equatable {
     /// `durability`. Nil (unset): `acknowledged` where there is a `data_dir` or `persistence true`, else `memory`.
     package var durability: Durability?
 
+    /// The directory of what outlives the process; nil: nothing does.
+    package var storageDirectory: String? {
+        dataDirectory ?? (persistence ? persistenceLocation ?? "." : nil)
+    }
+
+    /// `durability`, or what holds where nobody has set it.
+    package var effectiveDurability: Durability {
+        storageDirectory == nil ? .memory : durability ?? .acknowledged
+    }
+
     /// `durability_topic`, in the order of the file: another durability for some topics; the first that matches counts.
     package var topicDurabilities: [TopicDurability] = []
 

@@ -162,7 +162,7 @@ struct Settings {
         case .keptInMemory:
             guard !isMemoryTold, !key.isServed(by: configuration, at: listener), try changes else { return }
             isMemoryTold = true
-            warn("'\(value.name)': sessions and messages are kept in memory only; the disk is not built yet")
+            warn("'\(value.name)': what is retained outlives the process; sessions and their messages do not yet")
         }
     }
 

@@ -2,6 +2,7 @@ package import Access
 package import Broker
 import CLinux
 package import Configuration
+package import Durability
 import Locks
 package import Logging
 import MQTT
@@ -79,6 +80,16 @@ package final class BrokerServer: Sendable {
         lobby = needsLobby ? try Lobby(limits, rules, log: logs.network) : nil
         topics = SystemTopics(shards: shards, lobby: lobby, directory: directory)
         memory = MemoryWatch(shards: shards, log: logs.process)
+    }
+
+    /// What has been retained since the last time, for the store. From any thread.
+    package func takeUnsavedRetained() -> [RetainedMessage] { directory.withLock { $0.takeUnsavedRetained() } }
+
+    /// From now on what has to outlive the process goes to `store`, which had `retained`. Before `run`. `waits`: for the disk,
+    /// before it is acknowledged; else it is there at most a second later.
+    package func begin(storing store: BrokerStore, with retained: [RetainedMessage], waits: Bool) {
+        directory.withLock { $0.begin(with: retained) }
+        for shard in shards { shard.post { $0.begin(storing: store, waits: waits) } }
     }
 
     /// Serves until `stop`, then ends all connections, publishes their wills, and returns. Calls `whenListening` once

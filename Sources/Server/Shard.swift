@@ -1,6 +1,7 @@
 import Access
 import Broker
 import CLinux
+import Durability
 import Glibc
 import Logging
 import MQTT
@@ -31,6 +32,11 @@ actor Shard: LoopActor {
     func receive(_ mail: Mail) { core.receive(mail) }
     func adopt(_ connection: MovingConnection) { core.adopt(connection) }
     func releaseHeld() { core.releaseHeld() }
+
+    // MARK: For the store
+
+    func begin(storing store: BrokerStore, waits: Bool) { core.begin(storing: store, waits: waits) }
+    func commitEnded(_ ticket: CommitTicket) { core.commitEnded(ticket) }
 
     // MARK: For the server
 

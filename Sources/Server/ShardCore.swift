@@ -1,5 +1,6 @@
 import Broker
 import CLinux
+import Durability
 import Glibc
 import Logging
 import MQTT
@@ -42,6 +43,10 @@ struct ShardCore: ~Copyable {
     var log: Logger { logs.network }
     let backlogs: [Backlog]
     let passwords: PasswordWorkers
+    /// Nil: nothing outlives the process.
+    var store: BrokerStore?
+    /// When what has changed is committed where nobody waits for it; nil: there is nothing, or at once.
+    var commitsAt: Instant?
     var outbox: Outbox
     var table = ConnectionTable()
     var pool = BufferPool()
@@ -125,7 +130,9 @@ struct ShardCore: ~Copyable {
         }
         flushAll()
         postMail(above: 0)
+        beginCommit()
         var deadline = state.nextTick()
+        if let commit = commitsAt { deadline = min(deadline ?? commit, commit) }
         if let resume = reception.resumesAt { deadline = min(deadline ?? resume, resume) }
         return EventLoop.Wish(
             isBusy: state.hasWork || !dirty.isEmpty || !unannounced.isEmpty,

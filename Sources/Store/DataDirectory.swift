@@ -50,8 +50,9 @@ package final class DataDirectory: Sendable {
         return unsafe stat(path, &status) == 0
     }
 
-    /// Opens and locks a directory that exists. The corresponding C functions are `open`, `fstat` and `flock`.
-    package init(_ path: String) throws(DataDirectoryError) {
+    /// Opens and locks a directory that exists. `holdsSecrets`: who may write there could make themselves an account, so
+    /// nobody else may; otherwise it is only said. The corresponding C functions are `open`, `fstat` and `flock`.
+    package init(_ path: String, holdsSecrets: Bool = true) throws(DataDirectoryError) {
         self.path = path
         directory = unsafe open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         lock = Atomic(-1)
@@ -62,15 +63,15 @@ package final class DataDirectory: Sendable {
         var status = stat()
         let result = unsafe fstat(directory, &status)
         owner = Owner(user: status.st_uid, group: status.st_gid)
-        let others = status.st_mode & 0o055
-        warnings =
-            others == 0 ? [] : ["the data directory can be looked into by other users; chmod 700 \(path) forbids it"]
+        let others = status.st_mode & (holdsSecrets ? 0o055 : 0o022)
+        let what = holdsSecrets ? "looked into" : "written to"
+        warnings = others == 0 ? [] : ["the data directory can be \(what) by other users; chmod 700 \(path) forbids it"]
         guard result == 0 else { throw .system(path, errno) }
         guard status.st_uid == geteuid() || geteuid() == 0 else {
             let (theirs, ours) = (userName(status.st_uid), userName(geteuid()))
             throw .refused(path, "it belongs to another user (\(theirs)) and not to \(ours)")
         }
-        guard status.st_mode & 0o022 == 0 else {
+        guard status.st_mode & 0o022 == 0 || !holdsSecrets else {
             throw .refused(path, "other users may write to it; chmod 700 it")
         }
         lock.store(try takeLock(), ordering: .relaxed)
@@ -185,20 +186,20 @@ extension DataDirectory {
     }
 
     /// Whether there is something of this name, be it a link to nowhere. The corresponding C function is `fstatat`.
-    func has(_ name: String) -> Bool {
+    package func has(_ name: String) -> Bool {
         var status = stat()
         return unsafe fstatat(directory, name, &status, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT
     }
 
     /// Gives a new, empty file its place, or sees to it that nobody else reads one that is there. Another program may then
     /// open it by its path.
-    func prepare(_ name: String, isNew: Bool) throws(DataDirectoryError) {
+    package func prepare(_ name: String, isNew: Bool) throws(DataDirectoryError) {
         close(try openOwn(name, isNew ? O_RDWR | O_CREAT | O_EXCL : O_RDWR))
     }
 
     /// What another program wrote is on the disk, and under this name. The corresponding C functions are `fsync` and
     /// `renameat`.
-    func settle(_ draft: String, as name: String) throws(DataDirectoryError) {
+    package func settle(_ draft: String, as name: String) throws(DataDirectoryError) {
         let file = try openOwn(draft, O_RDWR)
         defer { close(file) }
         guard fsync(file) == 0, unsafe renameat(directory, draft, directory, name) == 0 else { throw abandon(draft) }

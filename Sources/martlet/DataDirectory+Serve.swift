@@ -1,24 +1,40 @@
 internal import Access
+internal import Configuration
+internal import Durability
 internal import Glibc
 internal import Logging
 internal import Management
 internal import Server
 internal import Store
 
-/// What a broker with a `data_dir` has open.
+/// What a broker has open that keeps anything on the disk.
 struct OpenData {
     let directory: DataDirectory
-    let management: Management
-    private let control: ControlSocket
+    /// Nil: the configuration asks for a disk with `persistence` alone, and there are no accounts.
+    private let management: Management?
+    private let control: ControlSocket?
+    /// Nil: `durability memory`.
+    private let broker: BrokerStore?
 
     /// As the user that the process stays: root makes the directory for it, by `DataDirectory.make`, and nothing else.
-    init(_ path: String, server: BrokerServer) throws(Failure) {
+    init(_ path: String, _ configuration: Configuration, server: BrokerServer, logger: Logger) throws(Failure) {
         do {
-            directory = try DataDirectory(path)
+            let directory = try DataDirectory(path, holdsSecrets: configuration.dataDirectory != nil)
+            self.directory = directory
+            broker =
+                configuration.effectiveDurability == .memory
+                ? nil
+                : try BrokerStore(
+                    in: directory, takeRetained: { server.takeUnsavedRetained() }, tell: { Self.tell($0, logger) })
+            guard configuration.dataDirectory != nil else {
+                (management, control) = (nil, nil)
+                return
+            }
             let store = try FleetStore(in: directory, version: martletVersion, now: currentMilliseconds())
-            management = try Management(
+            let management = try Management(
                 store, in: directory, reloadCertificates: { try server.reloadTLS() },
                 onChange: { server.adopt($0) })
+            self.management = management
             control = try ControlSocket(
                 at: directory.shortPath(of: ControlSocket.fileName), for: management, log: Logger(label: "martlet"))
         } catch let error as FleetStoreError {
@@ -29,9 +45,26 @@ struct OpenData {
         }
     }
 
-    /// Before anybody connects: the accounts count, certificates that were issued or revoked meanwhile are noted, and
-    /// where nobody manages there is a first administrator.
-    func start(_ server: BrokerServer, _ logger: Logger) async throws {
+    private static func tell(_ event: BrokerStore.Event, _ logger: Logger) {
+        switch event {
+        case .wasDamaged(let file, let kept):
+            logger.error(
+                "what is retained was damaged on the disk; what could be read is kept",
+                metadata: ["set aside": "\(file)", "kept": "\(kept)"])
+        case .fails(let reason):
+            logger.error("what has to be on the disk is not acknowledged", metadata: ["reason": "\(reason)"])
+        case .writes: logger.notice("the disk takes what has to be on it again")
+        }
+    }
+
+    /// Before anybody connects: what was retained is back, the accounts count, certificates that were issued or revoked
+    /// meanwhile are noted, and where nobody manages there is a first administrator.
+    func start(_ server: BrokerServer, _ configuration: Configuration, _ logger: Logger) async throws {
+        if let broker {
+            let retained = try await broker.load(listeners: configuration.listeners.count)
+            server.begin(storing: broker, with: retained, waits: configuration.effectiveDurability == .acknowledged)
+        }
+        guard let management else { return }
         try await management.takeOverCertificates(for: .local("start"))
         server.adopt(await management.accounts)
         if let (email, password) = try await management.ensureFirstAdmin() {
@@ -46,12 +79,16 @@ struct OpenData {
                 logger.notice("the first administrator's password is in a file", metadata: ["file": "\(file)"])
             }
         }
-        control.start()
+        control?.start()
     }
 
     /// The subcommands reach nobody from now on.
-    func stop() { control.stop() }
+    func stop() { control?.stop() }
 
-    /// After `stop`. Lets the next process have it.
-    func close() async throws { try await management.close() }
+    /// After `stop`. Writes what is left, and lets the next process have it.
+    func close() async throws {
+        defer { directory.release() }
+        try await broker?.close()
+        try await management?.close()
+    }
 }

@@ -91,18 +91,24 @@ struct Serve: AsyncParsableCommand {
         Self.tell(of: server.warnings, logger)
         let pidFile = try configuration.pidFile.map { path throws(Failure) in try PidFile(path) }
         defer { pidFile?.remove() }
-        if let path = configuration.dataDirectory {
+        if let path = configuration.storageDirectory {
             do { try DataDirectory.make(path, for: owner) } catch { throw Failure(.failed, "data_dir: \(error)") }
+        } else if let durability = configuration.durability, durability != .memory {
+            throw Failure(
+                .badConfiguration, "'durability \(durability.rawValue)' needs 'data_dir' or 'persistence true'")
         }
         if let user {
             server.giveSockets(to: user.user, user.group)
             try user.become()
         }
-        let data = try configuration.dataDirectory.map { path throws(Failure) in try OpenData(path, server: server) }
+        let data = try configuration.storageDirectory.map { path throws(Failure) in
+            try OpenData(path, configuration, server: server, logger: logger)
+        }
         defer { data?.stop() }
         for warning in data?.directory.warnings ?? [] { logger.warning("\(warning)") }
-        if data != nil { logger.warning("data_dir keeps accounts; sessions and messages are kept in memory only") }
-        try await data?.start(server, logger)
+        let hasStore = configuration.effectiveDurability != .memory
+        if hasStore { logger.warning("what is retained outlives the process; sessions and their messages do not yet") }
+        try await data?.start(server, configuration, logger)
         signals.whenAskedToStop(server.stop) {
             logger.warning("the stop takes too long and is cut short")
             pidFile?.remove()
@@ -120,7 +126,10 @@ struct Serve: AsyncParsableCommand {
                     manager.tellReloading()
                     await reload.perform()
                     manager.tellReady("running")
-                case .save: logger.info("nothing to save: sessions and messages are kept in memory only")
+                case .save:
+                    let what =
+                        hasStore ? "what is kept is on the disk" : "sessions and messages are kept in memory only"
+                    logger.info("nothing to save: \(what)")
                 case .summary:
                     let figures = await server.summary()
                     logger.info("summary", metadata: figures)

@@ -259,8 +259,8 @@ private func problem(_ bytes: [UInt8]) -> String? {
         #expect(configuration.dataDirectory == "/srv/martlet")
         #expect(
             configuration.warnings.map(\.description) == [
-                "MARTLET_PERSISTENCE: warning: 'persistence': sessions and messages are kept in memory only; "
-                    + "the disk is not built yet",
+                "MARTLET_PERSISTENCE: warning: 'persistence': what is retained outlives the process; "
+                    + "sessions and their messages do not yet",
                 "MARTLET_RETRY_INTERVAL: warning: 'retry_interval' has no effect: messages are sent again when their "
                     + "client comes back, and only then",
             ])

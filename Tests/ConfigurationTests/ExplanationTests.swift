@@ -136,8 +136,8 @@ import Testing
         let configuration = try Configuration.parse(Array(text.utf8), file: "m.conf")
         #expect(
             configuration.report(on: "m.conf") == [
-                "m.conf:3: warning: 'persistence': sessions and messages are kept in memory only; "
-                    + "the disk is not built yet",
+                "m.conf:3: warning: 'persistence': what is retained outlives the process; "
+                    + "sessions and their messages do not yet",
                 "Port 1883 at ::1: MQTT over TCP, not encrypted. Anyone may connect, without user name and password. "
                     + "Every topic is open to them.",
                 "Limits: max_packet_size 268435460.",

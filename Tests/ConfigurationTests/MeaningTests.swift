@@ -300,7 +300,7 @@ private func warnings(_ text: String, _ support: Configuration.Support = .built)
     }
 
     @Test func `that needs a disk warns once, and not if it is off`() throws {
-        let warning = "sessions and messages are kept in memory only; the disk is not built yet"
+        let warning = "what is retained outlives the process; sessions and their messages do not yet"
         #expect(
             try warnings("autosave_interval 1800\npersistence true\ndata_dir /x\ndurability relaxed")
                 == ["f.conf:2: warning: 'persistence': \(warning)"])

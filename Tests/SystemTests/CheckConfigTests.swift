@@ -19,8 +19,8 @@ extension System {
             #expect(try program.waitForEnd(within: 5) == .exited(0))
             #expect(
                 program.output == """
-                    \(directory)/A.conf:1: warning: 'persistence': sessions and messages are kept in memory only; \
-                    the disk is not built yet
+                    \(directory)/A.conf:1: warning: 'persistence': what is retained outlives the process; \
+                    sessions and their messages do not yet
                     Port 1999 at ::1: MQTT over TCP, not encrypted. Anyone may connect, without user name and \
                     password. Every topic is open to them.
                     Limits: max_queued_messages 5.

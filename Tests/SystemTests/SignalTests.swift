@@ -255,7 +255,7 @@ extension System {
                 pid_file \(directory.path)/mosquitto.pid
 
                 persistence true
-                persistence_location \(directory.path)/
+                persistence_location \(directory.path)/lib/
 
                 log_dest file \(directory.path)/mosquitto.log
 
