@@ -29,7 +29,7 @@ extension ShardState {
     /// The next commit, if there is something to commit and none is under way; then the caller says when it has `ended`.
     package mutating func beginCommit() -> CommitTicket? { ledger?.begin() }
 
-    /// A commit is on the disk: what waited for it leaves. Returns the connections that it was for, each once.
+    /// A commit is on the disk: what waited for it leaves. Returns the connections that it was for, or that have their place.
     package mutating func commitEnded(_ ticket: CommitTicket, into outbox: inout Outbox) -> [ConnectionNumber] {
         ledger?.end()
         var numbers: [ConnectionNumber] = []

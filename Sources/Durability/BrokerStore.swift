@@ -35,7 +35,7 @@ package actor BrokerStore {
     package nonisolated var unownedExecutor: UnownedSerialExecutor { unsafe executor.asUnownedSerialExecutor() }
 
     private let waiting = Lock(Waiting())
-    private let checkpointer: Checkpointer
+    private var checkpointer: Checkpointer
     private var isCheckpointing = false
     private let path: String
     private let directory: DataDirectory
@@ -56,6 +56,11 @@ package actor BrokerStore {
         tell: @escaping @Sendable (Event) -> Void
     ) throws {
         let path = directory.path(of: Self.fileName)
+        self.path = path
+        self.directory = directory
+        checkpointer = Checkpointer(path)
+        self.takeRetained = takeRetained
+        self.tell = tell
         do {
             try Schema.prepare(in: directory)
             writer = try Writer(path)
@@ -63,36 +68,40 @@ package actor BrokerStore {
         } catch let error as BrokerStoreError where error.isDamage {
             isDamaged = true
         }
-        self.path = path
-        self.directory = directory
-        checkpointer = Checkpointer(path)
-        self.takeRetained = takeRetained
-        self.tell = tell
+    }
+
+    private func open() throws {
+        // Only where there is none: another descriptor of a file that is in use would, closed, take SQLite's locks along.
+        if !directory.has(Self.fileName) { try Schema.prepare(in: directory) }
+        writer = try Writer(path)
     }
 
     /// What is on the disk. `listeners`: how many there are now. What is damaged is set aside, and what of it can be read goes
     /// into a new file. Once, before anything is committed.
     package func load(listeners: Int) throws -> [RetainedMessage] {
-        guard !isDamaged else { return try salvage(listeners: listeners) }
-        do throws(BrokerStoreError) {
-            return try writer?.retained(listeners: listeners) ?? []
-        } catch {
-            guard error.isDamage else { throw error }
-            return try salvage(listeners: listeners)
+        if !isDamaged {
+            do throws(BrokerStoreError) {
+                return try writer?.retained(listeners: listeners) ?? []
+            } catch {
+                guard error.isDamage else { throw error }
+            }
         }
+        try salvage(listeners: listeners)
+        let kept = retained
+        _ = write()  // Where that can't be yet, it is with the next commit.
+        return kept
     }
 
-    private func salvage(listeners: Int) throws -> [RetainedMessage] {
+    /// Sets the damaged file aside. What of it can be read is to be written, before what has changed since.
+    private func salvage(listeners: Int) throws {
+        isDamaged = true
         let kept = writer?.readableRetained(listeners: listeners) ?? []
+        retained = (kept + retained).latestOfEachTopic()
         writer = nil
         let aside = try Schema.setAside(in: directory)
-        try Schema.prepare(in: directory)
-        let fresh = try Writer(path)
-        try fresh.write(kept)
-        writer = fresh
+        checkpointer = Checkpointer(path)  // The old one goes on with the old file.
         isDamaged = false
         tell(.wasDamaged(file: aside, kept: kept.count))
-        return kept
     }
 
     /// Has everything that has changed until now written, and calls `then` when it is on the disk, from the store's queue.
@@ -126,10 +135,10 @@ package actor BrokerStore {
         // Before a second try what is new comes behind what is old.
         retained = retained.isEmpty ? takeRetained() : (retained + takeRetained()).latestOfEachTopic()
         do {
-            if isDamaged { _ = try salvage(listeners: .max) }
+            if isDamaged { try salvage(listeners: .max) }
             // After an error a second fsync of the same file proves nothing: all of it is written again, by another
             // connection.
-            if writer == nil { writer = try Writer(path) }
+            if writer == nil { try open() }
             try writer?.write(retained)
             retained = []
             if isFailing { tell(.writes) }
@@ -162,7 +171,7 @@ package actor BrokerStore {
         isClosed = true
         retained += takeRetained()
         defer { writer = nil }
-        if writer == nil { writer = try Writer(path) }
+        if writer == nil { try open() }
         try writer?.write(retained.latestOfEachTopic())
         try writer?.emptyLog()
     }
@@ -184,6 +193,8 @@ private actor Checkpointer {
             if database == nil {
                 database = try Database(path)
                 try database?.execute("PRAGMA synchronous = FULL")
+                // It may close last, when another file has the name of the one that it has open.
+                try database?.keepLogWhenClosed()
             }
             try database?.execute("PRAGMA wal_checkpoint(PASSIVE)")
         } catch {

@@ -45,6 +45,13 @@ internal import Glibc
         guard code == SQLITE_OK else { throw unsafe BrokerStoreError(code, handle, path) }
     }
 
+    /// The log is not removed, by its name, when this connection is the last to close (`SQLITE_FCNTL_PERSIST_WAL`).
+    borrowing func keepLogWhenClosed() throws(BrokerStoreError) {
+        var isKept: CInt = 1
+        let code = unsafe sqlite3_file_control(handle, "main", SQLITE_FCNTL_PERSIST_WAL, &isKept)
+        guard code == SQLITE_OK else { throw unsafe BrokerStoreError(code, handle, path) }
+    }
+
     /// The corresponding C function is `sqlite3_prepare_v3`.
     borrowing func prepare(_ text: String) throws(BrokerStoreError) -> Statement {
         var statement: OpaquePointer?

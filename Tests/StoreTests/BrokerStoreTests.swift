@@ -225,6 +225,34 @@ import Testing
         #expect(losses > 10 && most >= 380)
     }
 
+    @Test func `keeps what could be read also where it can't be written at first`() async throws {
+        do {
+            let directory = try place.open()
+            let store = try store(in: directory)
+            await commit((0..<200).map { message("t/\($0)", [UInt8](repeating: 1, count: 300)) }, to: store)
+            try await store.close()
+            directory.release()
+        }
+        let file = URL(fileURLWithPath: "\(place.path)/broker.db")
+        var bytes = try Data(contentsOf: file)
+        for index in 0..<4096 { bytes[bytes.count / 8192 * 4096 + index] = 0xFF }
+        try bytes.write(to: file)
+        chmod(file.path, 0o600)
+        mkdir("\(place.path)/broker.db.new", 0o700)  // Where the new file would be made.
+        let directory = try place.open()
+        let store = try store(in: directory)
+        let kept = try await store.load(listeners: 1)
+        #expect(kept.count > 50 && kept.count < 200)
+        #expect(events.withLock { $0.first } == .wasDamaged(file: "broker.db.damaged-1", kept: kept.count))
+        guard case .fails = events.withLock({ $0.last }) else { throw BrokerStoreError(0, "", "no failure") }
+        rmdir("\(place.path)/broker.db.new")
+        await commit([message("after", [1])], to: store)
+        #expect(events.withLock { $0.last } == .writes)
+        try await store.close()
+        directory.release()
+        #expect(isSame(try await load(), kept + [message("after", [1])]))
+    }
+
     @Test(.enabled(if: geteuid() == 0)) func `keeps what the disk does not take, and writes it when there is room`()
         async throws
     {
