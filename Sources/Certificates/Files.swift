@@ -138,5 +138,9 @@ struct FileLock: ~Copyable {
         }
     }
 
-    deinit { close(descriptor) }
+    deinit {
+        // Said, for a child that is between its fork and its exec has the descriptor too.
+        _ = flock(descriptor, LOCK_UN)
+        close(descriptor)
+    }
 }

@@ -85,7 +85,10 @@ package final class DataDirectory: Sendable {
     /// Lets others have it; nothing may be written any more. Idempotent.
     package func release() {
         let lock = lock.exchange(-1, ordering: .acquiringAndReleasing)
-        if lock >= 0 { close(lock) }
+        guard lock >= 0 else { return }
+        // Said, for a child that is between its fork and its exec has the descriptor too.
+        _ = flock(lock, LOCK_UN)
+        close(lock)
     }
 
     /// The file stays: whoever removed it would take the lock from somebody who has just opened it.
