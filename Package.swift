@@ -77,7 +77,8 @@ let package = Package(
         .executableTarget(
             name: "martlet",
             dependencies: [
-                "Access", "Certificates", "Configuration", "Conformance", "Cryptography", "Durability", "Logs",
+                "Access", "Broker", "Certificates", "Configuration", "Conformance", "Cryptography", "Durability",
+                "Logs",
                 "Management", "Server", "Store", "Transport",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),

@@ -7,8 +7,13 @@ package typealias CommitTicket = UInt64
 /// The acknowledgements of one connection, in the order of the packets that they answer [MQTT-4.6.0-2]. Each waits for
 /// a commit or for nothing, and none overtakes another.
 struct AcknowledgementQueue: Sendable {
+    enum Answer: Sendable {
+        case acknowledgement(Acknowledgement)
+        case subscription(SubscribeAcknowledgement)
+    }
+
     private struct Waiting: Sendable {
-        let acknowledgement: Acknowledgement
+        let answer: Answer
         let ticket: CommitTicket?
     }
 
@@ -17,15 +22,16 @@ struct AcknowledgementQueue: Sendable {
     var count: Int { waiting.count }
 
     /// True when the acknowledgement may leave at once; otherwise it waits here.
-    mutating func mayLeave(_ acknowledgement: Acknowledgement, after ticket: CommitTicket?) -> Bool {
+    @inline(__always)
+    mutating func mayLeave(_ answer: @autoclosure () -> Answer, after ticket: CommitTicket?) -> Bool {
         if ticket == nil, waiting.isEmpty { return true }
-        waiting.append(Waiting(acknowledgement: acknowledgement, ticket: ticket))
+        waiting.append(Waiting(answer: answer(), ticket: ticket))
         return false
     }
 
     /// The next acknowledgement that needs no commit later than `ticket`.
-    mutating func next(committed ticket: CommitTicket) -> Acknowledgement? {
+    mutating func next(committed ticket: CommitTicket) -> Answer? {
         guard let first = waiting.first, first.ticket.map({ $0 <= ticket }) ?? true else { return nil }
-        return waiting.removeFirst().acknowledgement
+        return waiting.removeFirst().answer
     }
 }

@@ -65,6 +65,19 @@ package struct Directory: Sendable {
         sessions.setConnected(session.number, isConnected)
     }
 
+    /// The session is on the disk: whoever publishes to it may have to wait for that.
+    package mutating func setLasting(_ session: SessionReference) { sessions.setLasting(session.number) }
+
+    /// Makes a session that was on the disk, on any shard.
+    package mutating func restore(_ session: RestoredSession) -> SessionReference {
+        let reference = sessions.add(session.client, shard: placement())
+        sessions.setLasting(reference.number)
+        for subscription in session.subscriptions {
+            _ = subscribe(reference, to: subscription.filter.span, at: subscription.maximumQoS)
+        }
+        return reference
+    }
+
     /// Drops some of a session's subscriptions; true while there are more.
     package mutating func removeSubscriptions(of session: SessionReference, atMost limit: Int) -> Bool {
         subscriptions.remove(of: session.number, atMost: limit, sessions: &sessions)
@@ -110,12 +123,18 @@ package struct Directory: Sendable {
     // MARK: The store
 
     /// From now on what is retained and `isLasting` is kept for `takeUnsavedRetained`. `stored` is what the store has.
-    package mutating func begin(with stored: [RetainedMessage]) {
+    package mutating func begin(with stored: [RetainedMessage], _ durability: DurabilityRules) {
+        var unsaved = UnsavedRetained()
         for one in stored {
             let topic = one.message.bytes.span.extracting(one.message.topicRange)
-            _ = retained.store(one.message, topic: topic, qos: one.qos, publisher: one.publisher)
+            if durability.durability(of: topic) > .memory {
+                _ = retained.store(one.message, topic: topic, qos: one.qos, publisher: one.publisher)
+            } else {  // It was to last before, and is old by now.
+                let nothing = ApplicationMessage(topic: topic, payload: Span())
+                unsaved.append(RetainedMessage(message: nothing, qos: .atMostOnce, publisher: nil))
+            }
         }
-        unsavedRetained = UnsavedRetained()
+        unsavedRetained = unsaved
     }
 
     /// What has been retained since the last time, each topic once; an empty payload clears it. Whoever takes it writes it,

@@ -1,37 +1,201 @@
-/// Which commits of the store a shard's acknowledgements wait for. What changes belongs to the open batch; while one is on
-/// its way to the disk the next collects, so that one commit serves everything that came in meanwhile.
+import MQTT
+
+/// What of a shard has to get to the disk, and which commit it is in. Commits come in **rounds**, one for all shards: a shard
+/// closes its part of a round, tells the others, and goes on with the next; what they had sent before they closed theirs is
+/// still in this one. So a message and all that comes of it, on whatever shard, are on the disk at once or not at all.
 struct Ledger: Sendable {
-    /// Whether anybody waits at all (`durability`).
-    let waits: Bool
-    private var open: CommitTicket = 1
-    private var hasChanges = false
-    private var isUnderWay = false
+    let durability: DurabilityRules
+    /// Bytes of changes in memory past which nobody is read who waits for a commit.
+    private static let mostBytes = 64 << 20
+    /// So many are worth a commit, though nobody waits for it.
+    private static let manyBytes = 4 << 20
 
-    init(waits: Bool) { self.waits = waits }
+    private let shards: Int
+    private var open = Changes()
+    private var closing: Changes?
+    /// Of `open`.
+    private var round: CommitTicket = 1
+    private var isMarked: [Bool]
+    private var unmarked = 0
+    /// What is being handled is mail that was sent before its shard closed its part: it belongs to `closing`.
+    private var isLate = false
+    /// The last round that is on the disk.
+    private(set) var committed: CommitTicket = 0
+    /// Something is in `open`, or what has been done is in others' part of that round.
+    private(set) var hasChanges = false
+    /// Somebody waits for it.
+    private var isAwaited = false
+    private var nextSession: StoredSession
+    private var nextShared: SharedMessage
 
-    /// Something has changed that has to be on the disk. Returns the commit to wait for.
-    mutating func note() -> CommitTicket? {
+    /// `sessions`, `shared`: the numbers that this shard begins with; it uses every n-th of n shards.
+    init(_ durability: DurabilityRules, shards: Int, sessions: StoredSession, shared: SharedMessage) {
+        self.durability = durability
+        self.shards = shards
+        isMarked = Array(repeating: false, count: shards)
+        nextSession = sessions
+        nextShared = shared
+    }
+
+    /// Whether sessions and subscriptions are acknowledged only when they are on the disk.
+    var waits: Bool { durability.standard == .acknowledged }
+    var isFull: Bool { open.byteCount > Self.mostBytes }
+    var isUrgent: Bool { isAwaited || open.byteCount > Self.manyBytes }
+
+    mutating func numberSession() -> StoredSession {
+        defer { nextSession += StoredSession(shards) }
+        return nextSession
+    }
+
+    mutating func numberShared() -> SharedMessage {
+        defer { nextShared += SharedMessage(shards) }
+        return nextShared
+    }
+
+    // MARK: Rounds
+
+    /// Something has changed. Returns the round that it is in if it `waits` for that.
+    @discardableResult
+    mutating func note(waits: Bool) -> CommitTicket? {
         hasChanges = true
-        return waits ? open : nil
-    }
-
-    /// The last commit that anything waits for; nil when all of it is on the disk.
-    var latest: CommitTicket? {
         guard waits else { return nil }
-        return hasChanges ? open : isUnderWay ? open - 1 : nil
+        isAwaited = true
+        return round
     }
 
-    /// Whether there is something for a commit, and none is under way.
-    var isDue: Bool { hasChanges && !isUnderWay }
-
-    /// Closes the open batch, where there is something in it and none is under way.
-    mutating func begin() -> CommitTicket? {
-        guard isDue else { return nil }
-        defer { open += 1 }
-        (hasChanges, isUnderWay) = (false, true)
-        return open
+    /// The last round that anything waits for; nil when all of it is on the disk.
+    mutating func latest() -> CommitTicket? {
+        guard waits else { return nil }
+        if hasChanges { return note(waits: true) }
+        return committed < round - 1 ? round - 1 : nil
     }
 
-    /// The batch that was under way is on the disk.
-    mutating func end() { isUnderWay = false }
+    /// Somebody waits for that round from now on.
+    mutating func urge(_ ticket: CommitTicket) { if ticket == round { isAwaited = true } }
+
+    /// Whether this shard has its part of that round open still.
+    func isOpen(_ ticket: CommitTicket) -> Bool { round == ticket }
+
+    /// What changes from now on is in the next round. The caller tells the others, behind all mail that it has for them.
+    mutating func close() {
+        precondition(closing == nil, "the last round is not over yet")
+        closing = open
+        open = Changes()
+        round += 1
+        (hasChanges, isAwaited) = (false, false)
+        for shard in isMarked.indices { isMarked[shard] = false }
+        unmarked = shards - 1
+    }
+
+    /// That shard has closed its part of the round that this one has closed: its mail belongs to the next from now on.
+    mutating func mark(_ shard: Int) {
+        isMarked[shard] = true
+        unmarked -= 1
+    }
+
+    /// Mail of that shard is handled until `endMail`.
+    mutating func beginMail(from shard: Int) { isLate = closing != nil && !isMarked[shard] }
+    mutating func endMail() { isLate = false }
+
+    /// What this shard has for the round, once it has all of it.
+    mutating func takeClosed() -> Changes? {
+        guard closing != nil, unmarked == 0 else { return nil }
+        defer { closing = nil }
+        return closing
+    }
+
+    /// The round is on the disk. Returns its ticket.
+    mutating func end() -> CommitTicket {
+        committed += 1
+        return committed
+    }
+
+    /// The round that a change is in while it is not on the disk; nil when it is.
+    func pending(_ place: ChangePlace) -> CommitTicket? { place.round > committed ? place.round : nil }
+
+    // MARK: Queues
+
+    /// A message has come into a queue.
+    mutating func insert(
+        _ message: ApplicationMessage, session: StoredSession, sequence: UInt64, qos: QoS, isRetained: Bool,
+        shared: SharedMessage
+    ) -> ChangePlace {
+        let row = Changes.QueueRow(
+            kind: .insert, qos: qos, isRetained: isRetained, isReleased: false, packetIdentifier: 0, session: session,
+            sequence: sequence, isShared: shared != 0, shared: shared, message: message)
+        return append(row, isLate: isLate)
+    }
+
+    private mutating func append(_ row: Changes.QueueRow, isLate: Bool) -> ChangePlace {
+        if !isLate { hasChanges = true }
+        let index = isLate ? closing?.nextRow ?? 0 : open.nextRow
+        if isLate { closing?.append(row) } else { open.append(row) }
+        // Without a place it still has its round, for whoever waits for that.
+        return ChangePlace(round: isLate ? round - 1 : round, index: min(index, ChangePlace.lastIndex))
+    }
+
+    private func isFound(_ place: ChangePlace) -> Bool { place.index < ChangePlace.lastIndex }
+
+    /// A message has its Packet Identifier. Always in the open round, so that on the disk too the first of a queue have one
+    /// and the others have none, whatever round their rows came in.
+    mutating func setIdentifier(
+        _ identifier: PacketIdentifier, of item: inout OutgoingMessages.Item, _ session: StoredSession
+    ) {
+        if item.change.round == round, isFound(item.change) {
+            return open.setIdentifier(identifier, ofRow: item.change.index)
+        }
+        item.change = append(item.row(.update, session), isLate: false)
+    }
+
+    /// PUBREC has come.
+    mutating func release(_ item: inout OutgoingMessages.Item, _ session: StoredSession) {
+        if item.change.round == round, isFound(item.change) {
+            open.release(row: item.change.index)
+        } else {
+            item.change = append(item.row(.update, session), isLate: false)
+        }
+    }
+
+    /// It has left its queue.
+    mutating func delete(_ item: inout OutgoingMessages.Item, _ session: StoredSession) {
+        if item.change.round == round, isFound(item.change) {
+            open.delete(row: item.change.index)
+        } else if closing != nil, item.change.round == round - 1, isFound(item.change) {
+            closing?.delete(row: item.change.index)
+        } else {
+            item.change = append(item.row(.delete, session), isLate: false)
+        }
+    }
+
+    // MARK: Sessions
+
+    mutating func keep(_ row: Changes.SessionRow, at place: inout ChangePlace) {
+        hasChanges = true
+        place = ChangePlace(round: round, index: open.keep(row, at: place.round == round ? place.index : nil))
+    }
+
+    mutating func remove(_ session: StoredSession) {
+        hasChanges = true
+        open.remove(session)
+    }
+
+    mutating func subscribe(_ session: StoredSession, to filter: [UInt8], at maximumQoS: QoS?) {
+        hasChanges = true
+        open.append(Changes.SubscriptionRow(session: session, filter: filter, maximumQoS: maximumQoS))
+    }
+
+    mutating func setWill(_ will: StoredWill?, of session: StoredSession) {
+        hasChanges = true
+        open.append(Changes.WillRow(session: session, will: will))
+    }
+
+    mutating func insertInbound(_ identifier: PacketIdentifier, of session: StoredSession) {
+        hasChanges = true
+        open.insert(Changes.Inbound(session: session, packetIdentifier: identifier))
+    }
+
+    mutating func removeInbound(_ identifier: PacketIdentifier, of session: StoredSession) {
+        hasChanges = true
+        open.remove(Changes.Inbound(session: session, packetIdentifier: identifier))
+    }
 }

@@ -57,6 +57,13 @@ package struct Limits: Sendable {
     package static let replyBytes = 64 << 10
     /// Acknowledgements of one connection that wait for the disk. Past it the connection is not read.
     package static let waitingAcknowledgements = 10_000
+    /// Messages that wait for one session in memory, and their bytes, past which the others lie on the disk only, if its queue
+    /// is there.
+    package static let waitingInMemory = 256
+    package static let waitingBytesInMemory = 1 << 20
+    /// Messages that are read from there at once, and their bytes.
+    package static let rowsRead = 512
+    package static let rowBytesRead = 1 << 20
     /// Members of a shared subscription that are looked at to find one that is connected.
     package static let groupMembersSearched = 256
     /// Milliseconds for which a connection that is not read, because its output is full or a mailbox is, may take

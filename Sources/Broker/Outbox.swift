@@ -108,6 +108,8 @@ package struct MessageBatch: Sendable {
         let start: Int
         let count: Int
         var shared: ApplicationMessage?
+        /// Where several sessions have it on the disk.
+        var sharedOnDisk: SharedMessage = 0
     }
 
     private var bytes: [UInt8] = []
@@ -143,14 +145,21 @@ package struct MessageBatch: Sendable {
     /// Adds a message of another batch.
     package mutating func add(_ index: Int, of other: borrowing MessageBatch) -> Int {
         let place = other.places[index]
-        if let shared = place.shared, place.count > Limits.copiedBytes { return add(shared) }
-        let start = bytes.count
-        other.withBytes(of: index) { bytes.append(copying: $0) }
-        places.append(Place(start: start, count: place.count))
+        if let shared = place.shared, place.count > Limits.copiedBytes {
+            places.append(Place(start: 0, count: place.count, shared: shared))
+        } else {
+            let start = bytes.count
+            other.withBytes(of: index) { bytes.append(copying: $0) }
+            places.append(Place(start: start, count: place.count))
+        }
+        places[places.count - 1].sharedOnDisk = place.sharedOnDisk
         return places.count - 1
     }
 
     package func byteCount(of index: Int) -> Int { places[index].count }
+
+    func sharedOnDisk(_ index: Int) -> SharedMessage { places[index].sharedOnDisk }
+    mutating func shareOnDisk(_ index: Int, as number: SharedMessage) { places[index].sharedOnDisk = number }
 
     /// Bytes of the message's payload.
     @inline(__always)
@@ -238,6 +247,9 @@ package struct Outbox: ~Copyable {
     mutating func add(_ message: ApplicationMessage) -> Int { messages.add(message) }
     mutating func add(_ index: Int, of other: borrowing MessageBatch) -> Int { messages.add(index, of: other) }
     mutating func shared(_ message: Int) -> ApplicationMessage { messages.shared(message) }
+    mutating func shareOnDisk(_ message: Int, as number: SharedMessage) {
+        messages.shareOnDisk(message, as: number)
+    }
 
     @inline(__always)
     private mutating func record(

@@ -26,8 +26,10 @@ struct PacketIdentifierSet: Sendable {
         return true
     }
 
-    mutating func remove(_ identifier: PacketIdentifier) {
-        guard contains(identifier) else { return }
+    /// Takes an identifier out; false if it was not there.
+    @discardableResult
+    mutating func remove(_ identifier: PacketIdentifier) -> Bool {
+        guard contains(identifier) else { return false }
         count -= 1
         if bitmap.isEmpty {
             list.removeAll { $0 == identifier }
@@ -35,6 +37,7 @@ struct PacketIdentifierSet: Sendable {
             bitmap[Int(identifier) / 64] &= ~Self.bit(identifier)
         }
         if count == 0 { self = PacketIdentifierSet() }
+        return true
     }
 
     private static func bit(_ identifier: PacketIdentifier) -> UInt64 { 1 << UInt64(identifier % 64) }

@@ -42,7 +42,7 @@ struct Connection: Sendable {
     var acknowledgements = AcknowledgementQueue()
 }
 
-/// What outlives a connection (4.1): in memory, until durability comes.
+/// What outlives a connection (4.1); where there is a store, the process too.
 struct Session: Sendable {
     static let noConnection = ConnectionNumber.max
 
@@ -70,6 +70,16 @@ struct Session: Sendable {
     var absentSince = Instant(milliseconds: 0)
     /// The log has said that its queue is full.
     var isNamedFull = false
+    /// The latest change of its row on the disk.
+    var change = ChangePlace.none
+    /// Its will is on the disk.
+    var hasStoredWill = false
+    /// That will was left by an earlier process, and comes when the client doesn't.
+    var isWillDue = false
+    /// Stands in `ShardState.awaitingDisk`.
+    var isAwaitingDisk = false
+    /// The commit of its latest subscription: what is retained comes after it, behind the SUBACK.
+    var subscribedIn: CommitTicket = 0
     /// QoS 1 and 2 on their way to the client.
     var outgoing = OutgoingMessages()
     /// QoS 2 from the client, received and not released.
@@ -77,10 +87,18 @@ struct Session: Sendable {
     /// What is retained for its new subscriptions and has not been sent.
     var cursors = RetainedCursors()
 
+    /// Its name on the disk; 0: it is in memory only.
+    var stored: StoredSession { outgoing.session }
+
     /// Waits for its client to come back.
     var isAbsent: Bool { connection == Self.noConnection && reference.number != .max }
 
     init() {}
+
+    init(client: ClientIdentifier, reference: SessionReference) {
+        self.client = client
+        self.reference = reference
+    }
 
     @inline(__always)
     func remembers(_ topic: Span<UInt8>) -> Bool { writtenTopic.span.isEqual(to: topic) }
@@ -91,9 +109,4 @@ struct Session: Sendable {
     }
 
     mutating func forgetTopic() { writtenTopic = [] }
-
-    init(client: ClientIdentifier, reference: SessionReference) {
-        self.client = client
-        self.reference = reference
-    }
 }

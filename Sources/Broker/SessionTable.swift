@@ -31,6 +31,8 @@ package struct SessionReference: Hashable, Sendable {
 package struct Receiver: Equatable, Sendable {
     package let session: SessionReference
     package var maximumQoS: QoS
+    /// The session is on the disk.
+    package var isLasting = false
 }
 
 /// All sessions of all shards, as the trees need them.
@@ -44,6 +46,7 @@ struct SessionTable: Sendable {
         fileprivate var receiver: UInt32 = 0
         var isInUse = false
         var isConnected = false
+        var isLasting = false
     }
 
     private var rows: [Row] = []
@@ -106,6 +109,8 @@ struct SessionTable: Sendable {
         connectedCount += isConnected ? 1 : -1
     }
 
+    mutating func setLasting(_ number: SessionNumber) { rows[Int(number)].isLasting = true }
+
     mutating func setRights(_ number: SessionNumber, _ rights: Rights?) {
         guard rights != nil || !self.rights.isEmpty else { return }
         self.rights[number] = rights
@@ -122,7 +127,7 @@ struct SessionTable: Sendable {
     func receiver(_ number: SessionNumber, at maximumQoS: QoS) -> Receiver {
         Receiver(
             session: SessionReference(number: number, incarnation: rows[Int(number)].incarnation),
-            maximumQoS: maximumQoS
+            maximumQoS: maximumQoS, isLasting: rows[Int(number)].isLasting
         )
     }
 

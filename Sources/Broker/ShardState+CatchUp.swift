@@ -42,17 +42,17 @@ extension ShardState {
         if sessions[slot].accessGeneration != accessGeneration { setRights(slot) }
         guard !sessions[slot].isBarred else { return }
         var budget = limits.messagesPerStep
-        while budget > 0, let (item, isDuplicate) = sessions[slot].outgoing.next(limits, held: &held) {
+        while budget > 0, let (item, isDuplicate) = nextMessage(slot) {
             budget -= 1
             if let message = item.message, !mayReceive(slot, message.bytes.span) {
                 counters.publishesWithheld += 1
-                sessions[slot].outgoing.withdraw(item, held: &held)
+                sessions[slot].outgoing.withdraw(item, held: &held, ledger: &ledger)
                 continue
             }
             send(item, isDuplicate: isDuplicate, to: number, into: &outbox)
         }
         if sessions[slot].outgoing.waiting == 0 { sessions[slot].isNamedFull = false }
-        var slices = Limits.slicesPerStep
+        var slices = mayReadRetained(slot) ? Limits.slicesPerStep : -1
         while budget > 0, slices > 0, !sessions[slot].cursors.isEmpty, sessions[slot].outgoing.hasRoom(limits) {
             let limit = min(budget, sessions[slot].outgoing.room(limits))
             budget -= readRetained(slot, number, limit: limit, into: &outbox)
@@ -70,7 +70,8 @@ extension ShardState {
         _ item: OutgoingMessages.Item, isDuplicate: Bool, to number: ConnectionNumber, into outbox: inout Outbox
     ) {
         guard let message = item.message else {  // After PUBREC never the message again [MQTT-4.3.3-1].
-            return outbox.acknowledge(number, Acknowledgement(.publishRelease, item.packetIdentifier))
+            let ticket = sessions[connections[Int(number)].slot].outgoing.release(item, &ledger)
+            return acknowledge(number, .publishRelease, item.packetIdentifier, &outbox, after: ticket)
         }
         unmountedCopy = nil
         send(
@@ -98,7 +99,7 @@ extension ShardState {
             }
             storing = 0
             queue(retained.message, qos: qos, isRetained: true, for: slot, into: &outbox)
-            if let (item, isDuplicate) = sessions[slot].outgoing.next(limits, held: &held) {
+            if let (item, isDuplicate) = nextMessage(slot) {
                 send(item, isDuplicate: isDuplicate, to: number, into: &outbox)
             }
         }

@@ -40,7 +40,12 @@ extension ShardState {
             if earlier != Session.noConnection, mustWait(number, for: client, against: earlier, now, &outbox) { return }
             if earlier != Session.noConnection { end(earlier, .takenOver, now: now, into: &outbox) }  // [MQTT-3.1.4-2]
             // What is on its way to the old session must not reach the new one, so that is another [MQTT-3.1.2-6].
-            if connect.cleanSession, sessions[slot].reference == reference { removeSession(slot) }
+            if connect.cleanSession, sessions[slot].reference == reference, let ticket = removeSession(slot) {
+                return hold(number, until: .commit(ticket), &outbox)
+            }
+            if sessions[slot].reference == reference, isUnread(slot) {
+                return hold(number, until: .queue(reference), &outbox)
+            }
             // Gone, it may already have been made anew on another shard.
             home = directory.withLock { $0.home(of: client, askedFrom: shard) }
         }
@@ -62,7 +67,10 @@ extension ShardState {
         let client = participant.client
         let slot = slot(of: reference.number)
         while sessions.count <= slot { sessions.append(Session()) }
-        if isNew { sessions[slot] = Session(client: client, reference: reference) }
+        if isNew {
+            sessions[slot] = Session(client: client, reference: reference)
+            if !connect.cleanSession { keepSession(slot) }
+        }
         directory.withLock { $0.setConnected(reference, true) }
         absent.remove(UInt32(slot))
         if limits.throttlesPublishers { takeUpDebt(of: client, number) }
@@ -75,6 +83,8 @@ extension ShardState {
         if !hasRights { setRights(slot) }
 
         let silence = Int64(connect.keepAlive) * 1500  // [MQTT-3.1.2-24]
+        storeSession(slot)
+        storeWill(connections[Int(number)].will, slot, silence: silence)
         connections[Int(number)].phase = .connected
         connections[Int(number)].proof = nil
         connections[Int(number)].participant = nil

@@ -5,6 +5,7 @@ extension ShardState {
     /// The session's client has gone; its session stays, for a while.
     mutating func noteAbsent(_ slot: Int, since now: Instant) {
         sessions[slot].absentSince = now
+        storeSession(slot)
         if limits.sessionExpiry > 0 { absent.append(UInt32(slot)) }
     }
 

@@ -34,11 +34,14 @@ extension ShardState {
             acknowledge(number, .publishAcknowledgement, publish.packetIdentifier, &outbox, after: neededCommit)
         case .exactlyOnce:
             // Routed when it first comes; until PUBREL the identifier says that it has been [MQTT-4.3.3-2].
-            let isFirst = sessions[connections[Int(number)].slot].incoming.insert(publish.packetIdentifier)
-            if isFirst { take(publish, topic, body, number, into: &outbox) }
-            // What comes again was perhaps not on the disk yet.
-            let needed = isFirst ? neededCommit : ledger?.latest
-            acknowledge(number, .publishReceived, publish.packetIdentifier, &outbox, after: needed)
+            let slot = connections[Int(number)].slot
+            if sessions[slot].incoming.insert(publish.packetIdentifier) {
+                take(publish, topic, body, number, into: &outbox)
+                if sessions[slot].stored != 0 { keepInbound(publish.packetIdentifier, topic, slot) }
+            } else {
+                neededCommit = ledger?.latest()  // It was perhaps not on the disk yet.
+            }
+            acknowledge(number, .publishReceived, publish.packetIdentifier, &outbox, after: neededCommit)
         }
     }
 
@@ -117,13 +120,14 @@ extension ShardState {
     ) {
         receivers.removeAll(keepingCapacity: true)
         let mayGrow = isServersOwn || shedding < .storage
-        let isLasting = ledger != nil && !isServersOwn
+        let durability = isServersOwn ? .memory : durability(of: message)
+        let isLasting = durability > .memory
         let isKept = directory.withLock {
             $0.retain(
                 message, qos: qos, by: publisher, mayGrow: mayGrow, isLasting: isLasting, into: &receivers)
         }
         if !isKept { countNotStored() }
-        if isKept, isLasting { neededCommit = ledger?.note() }
+        if isKept, isLasting { neededCommit = ledger?.note(waits: durability == .acknowledged) }
         if !receivers.isEmpty { deliver(outbox.add(message), qos: qos, into: &outbox) }
     }
 
@@ -133,6 +137,7 @@ extension ShardState {
     mutating func deliver(_ message: Int, qos: QoS, into outbox: inout Outbox) {
         storing = 0
         unmountedCopy = nil
+        if ledger != nil { noteLasting(message, qos: qos, &outbox) }
         var place: (shard: Int, index: Int?) = (-1, nil)
         var places: [Int?] = []
         for index in receivers.indices {
@@ -162,7 +167,9 @@ extension ShardState {
     }
 
     /// Mail from another shard, in the order in which it was sent.
-    package mutating func deliver(_ mail: borrowing Mail, into outbox: inout Outbox) {
+    package mutating func deliver(_ mail: borrowing Mail, from sender: Int, into outbox: inout Outbox) {
+        ledger?.beginMail(from: sender)
+        defer { ledger?.endMail() }
         var (latest, index) = (UInt32.max, 0)
         for item in mail.items {
             if item.message != latest {
@@ -186,12 +193,12 @@ extension ShardState {
         if connection != Session.noConnection, !sees(message, number: connection, outbox) { return }
         if qos == .atMostOnce {
             if connection == Session.noConnection {
-                if limits.queuesAtMostOnce { queue(outbox.shared(message), qos: qos, for: slot, into: &outbox) }
+                if limits.queuesAtMostOnce { queue(message, qos: qos, for: slot, into: &outbox) }
                 return
             }
             // Not past those that wait [MQTT-4.6.0-6].
             if limits.queuesAtMostOnce, sessions[slot].outgoing.waiting > 0 {
-                return queue(outbox.shared(message), qos: qos, for: slot, into: &outbox)
+                return queue(message, qos: qos, for: slot, into: &outbox)
             }
             guard !connections[Int(connection)].isFull else {
                 counters.publishesDropped += 1
@@ -203,17 +210,27 @@ extension ShardState {
         let canGo =
             connection != Session.noConnection && !connections[Int(connection)].isFull
             && sessions[slot].outgoing.hasRoom(limits)
-        queue(outbox.shared(message), qos: qos, for: slot, into: &outbox)
-        guard canGo, let (item, _) = sessions[slot].outgoing.next(limits, held: &held) else { return }
+        queue(message, qos: qos, for: slot, into: &outbox)
+        guard canGo, let (item, _) = nextMessage(slot) else { return }
         send(message, qos: qos, packetIdentifier: item.packetIdentifier, to: connection, into: &outbox)
     }
 
+    @inline(__always)
+    private mutating func queue(_ message: Int, qos: QoS, for slot: Int, into outbox: inout Outbox) {
+        let shared = outbox.messages.sharedOnDisk(message)
+        queue(outbox.shared(message), qos: qos, shared: shared, for: slot, into: &outbox)
+    }
+
     mutating func queue(
-        _ message: ApplicationMessage, qos: QoS, isRetained: Bool = false, for slot: Int, into outbox: inout Outbox
+        _ message: ApplicationMessage, qos: QoS, isRetained: Bool = false, shared: SharedMessage = 0, for slot: Int,
+        into outbox: inout Outbox
     ) {
         if shedding >= .queues, sheds(qos, for: slot) { return }
+        var keeping = OutgoingMessages.Keeping()
+        if sessions[slot].stored != 0 { keeping = .init(durability: durability(of: message), shared: shared) }
         let admission = sessions[slot].outgoing.append(
-            message, qos: qos, isRetained: isRetained, limits: limits, held: &held, as: &storing
+            message, qos: qos, isRetained: isRetained, keeping: keeping, limits: limits, held: &held, as: &storing,
+            ledger: &ledger
         )
         switch admission {
         case .waits: break

@@ -72,7 +72,7 @@ extension ShardState {
     mutating func shedQueues(from first: Int) {
         let end = min(first + Self.sessionsPerStep, sessions.count)
         for slot in first..<end {
-            let count = UInt64(sessions[slot].outgoing.removeWaitingAtMostOnce(held: &held))
+            let count = UInt64(sessions[slot].outgoing.removeWaitingAtMostOnce(held: &held, ledger: &ledger))
             counters.publishesDropped += count
             counters.memoryMessagesDropped += count
         }

@@ -11,6 +11,7 @@ extension ShardState {
         let reference = sessions[slot].reference
         var codes: [SubscribeReturnCode] = []
         codes.reserveCapacity(subscribe.requests.count)
+        let stored = sessions[slot].stored
         let ceiling = rules[Int(connections[Int(number)].listener)].maximumQoS
         for request in subscribe.requests {  // [MQTT-3.8.4-4]
             let qos = min(request.maximumQoS, ceiling)
@@ -20,6 +21,7 @@ extension ShardState {
                     return false
                 }
                 let cursor = state.directory.withLock { $0.subscribe(reference, to: filter, at: qos) }
+                if stored != 0 { state.ledger?.subscribe(stored, to: filter.copied(), at: qos) }
                 if let cursor { state.startReading(cursor, slot) }
                 return true
             }
@@ -34,7 +36,9 @@ extension ShardState {
         let acknowledgement = SubscribeAcknowledgement(
             packetIdentifier: subscribe.packetIdentifier, returnCodes: codes
         )
-        outbox.acknowledgeSubscribe(number, acknowledgement)
+        let ticket = commit(of: slot)
+        sessions[slot].subscribedIn = ticket ?? 0
+        acknowledge(number, acknowledgement, after: ticket, &outbox)
         catchUp(number, into: &outbox)
     }
 
@@ -43,10 +47,12 @@ extension ShardState {
     ) {
         let slot = connections[Int(number)].slot
         let reference = sessions[slot].reference
+        let stored = sessions[slot].stored
         sessions[slot].hasUnsubscribed = true
         for range in unsubscribe.filters {
             withMounted(body.extracting(range), number) { state, filter in
                 state.directory.withLock { $0.unsubscribe(reference, from: filter) }
+                if stored != 0 { state.ledger?.subscribe(stored, to: filter.copied(), at: nil) }
                 state.stopReading(filter.copied(), slot)
                 return true
             }
@@ -54,7 +60,8 @@ extension ShardState {
                 outbox.note(.unsubscribed(client: sessions[slot].client, filter: body.extracting(range).copied()))
             }
         }
-        acknowledge(number, .unsubscribeAcknowledgement, unsubscribe.packetIdentifier, &outbox)  // [MQTT-3.10.4-5]
+        acknowledge(  // [MQTT-3.10.4-5]
+            number, .unsubscribeAcknowledgement, unsubscribe.packetIdentifier, &outbox, after: commit(of: slot))
     }
 
     /// Whether a filter is taken; what it matches and may not be read, nobody sends.

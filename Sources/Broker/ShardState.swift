@@ -43,6 +43,14 @@ package struct ShardState: Sendable {
     var neededCommit: CommitTicket?
     /// Connections with acknowledgements that wait for one.
     var awaitingCommit: [ConnectionNumber] = []
+    /// Sessions whose next message waits for one, or is not read yet, by slot.
+    var awaitingDisk: [Int] = []
+    /// Connections whose CONNECT waits for the disk.
+    var heldConnects: [HeldConnect] = []
+    /// Wills that an earlier process has left, the first to come last.
+    var pendingWills: [PendingWill] = []
+    /// What shall be read from queues on the disk.
+    var queueRequests: [QueueRequest] = []
     /// The messages that sessions hold, and the number of the one that is being delivered.
     var held = HeldMessages()
     var storing: HeldMessages.Number = 0
@@ -206,7 +214,8 @@ package struct ShardState: Sendable {
 
     /// Acknowledgements of this connection that wait for the disk; at `Limits.waitingAcknowledgements` it isn't read.
     package func waitingAcknowledgements(_ number: ConnectionNumber) -> Int {
-        connections[Int(number)].acknowledgements.count
+        let count = connections[Int(number)].acknowledgements.count
+        return count > 0 && (ledger?.isFull ?? false) ? Limits.waitingAcknowledgements : count
     }
 
     /// Ends a connection for a reason that lies outside of its packets.
@@ -218,6 +227,7 @@ package struct ShardState: Sendable {
         connections[Int(number)] = Connection()
         timers.cancel(number)
         stopWaiting(number)
+        if !heldConnects.isEmpty { heldConnects.removeAll { $0.connection == number } }
         counters.connections -= 1
         var client: ClientIdentifier?
         var (will, publisher) = (connection.will, Participant?.none)
@@ -231,6 +241,7 @@ package struct ShardState: Sendable {
             if limits.throttlesPublishers { keepDebt(of: sessions[slot].client, number, now: now) }
             sessions[slot].connection = Session.noConnection
             sessions[slot].isBarred = false
+            storeWill(nil, slot, silence: 0)
             if !waiters.isEmpty, reason != .takenOver { hurryWaiters(for: sessions[slot].client) }
             if sessions[slot].cleanSession {
                 removeSession(slot)
@@ -260,13 +271,13 @@ package struct ShardState: Sendable {
     }
 
     /// Whether the session's client has the right to its will now that it is due.
-    private mutating func mayPublishWill(_ message: ApplicationMessage, _ slot: Int) -> Bool {
+    mutating func mayPublishWill(_ message: ApplicationMessage, _ slot: Int) -> Bool {
         if mayWrite(slot, message.bytes.span.extracting(message.topicRange)), !sessions[slot].isBarred { return true }
         counters.publishesDenied += 1
         return false
     }
 
-    private mutating func publish(_ will: WillMessage, of publisher: Participant?, into outbox: inout Outbox) {
+    mutating func publish(_ will: WillMessage, of publisher: Participant?, into outbox: inout Outbox) {
         let topic = will.message.bytes.span.extracting(will.message.topicRange)
         guard isWelcome(topic, payloadBytes: will.message.payloadCount) else { return }
         route(will.message, qos: will.qos, isRetained: will.isRetained, by: publisher, into: &outbox)
@@ -290,6 +301,7 @@ package struct ShardState: Sendable {
     /// Ends the connections and the sessions whose time is up.
     package mutating func tick(_ now: Instant, into outbox: inout Outbox) {
         expireSessions(now)
+        publishPendingWills(now, into: &outbox)
         fights.expire(now)
         noteEndedFights(&outbox)
         due.removeAll(keepingCapacity: true)
@@ -308,6 +320,8 @@ package struct ShardState: Sendable {
                 if deadline <= now, connection.verification.isUnderWay {
                     // It has done its part: the broker is too busy to check its password in time.
                     counters.signInsCrowdedOut += 1
+                    refuse(number, .serverUnavailable, now, &outbox)
+                } else if deadline <= now, heldConnects.contains(where: { $0.connection == number }) {
                     refuse(number, .serverUnavailable, now, &outbox)
                 } else if deadline <= now {
                     end(number, .connectTimeout, now: now, into: &outbox)
@@ -329,7 +343,7 @@ package struct ShardState: Sendable {
 
     /// When `tick` has something to do next.
     package func nextTick() -> Instant? {
-        let others = [nextSessionExpiry, fights.nextCheck].compactMap { $0 }
+        let others = [nextSessionExpiry, fights.nextCheck, pendingWills.last?.due].compactMap { $0 }
         return others.reduce(timers.nextExpiry()) { min($0 ?? $1, $1) }
     }
 
@@ -361,7 +375,9 @@ package struct ShardState: Sendable {
     @inline(__always)
     func slot(of number: SessionNumber) -> Int { shards == 1 ? Int(number) : Int(number) / shards }
 
-    mutating func removeSession(_ slot: Int) {
+    /// Returns the commit after which it is gone on the disk too; nil for none.
+    @discardableResult
+    mutating func removeSession(_ slot: Int) -> CommitTicket? {
         closeCursors(slot)
         sessions[slot].outgoing.releaseAll(held: &held)
         let reference = sessions[slot].reference
@@ -369,6 +385,10 @@ package struct ShardState: Sendable {
         while directory.withLock({ $0.removeSubscriptions(of: reference, atMost: Limits.nodesPerSlice) }) {}
         directory.withLock { $0.remove(reference) }
         absent.remove(UInt32(slot))
+        let stored = sessions[slot].stored
         sessions[slot] = Session()
+        guard stored != 0 else { return nil }
+        ledger?.remove(stored)
+        return ledger.flatMap { $0.waits ? ledger?.note(waits: true) : nil }
     }
 }

@@ -149,6 +149,12 @@ package struct Configuration: Sendable, Equatable {
         storageDirectory == nil ? .memory : durability ?? .acknowledged
     }
 
+    /// Whether any message outlives the process.
+    package var keepsMessages: Bool {
+        storageDirectory != nil
+            && (effectiveDurability != .memory || topicDurabilities.contains { $0.durability != .memory })
+    }
+
     /// `durability_topic`, in the order of the file: another durability for some topics; the first that matches counts.
     package var topicDurabilities: [TopicDurability] = []
 

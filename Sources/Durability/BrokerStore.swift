@@ -4,13 +4,14 @@ internal import Locks
 internal import MQTT
 package import Store
 
-/// `broker.db`: what outlives the process of what the broker knows, today its retained messages. Who has something to
-/// write asks for a commit; one serves all that have asked while the last was on its way. An actor on a queue of its own, for
-/// SQLite blocks.
+/// `broker.db`: what outlives the process of what the broker knows: what is retained, and sessions with all that is theirs.
+/// An actor on a queue of its own, for SQLite blocks.
 package actor BrokerStore {
     package static let fileName = "broker.db"
-    /// Until what could not be written is tried again.
+    /// Until what could not be written, or read, is tried again.
     private static let patience = Duration.seconds(1)
+    /// Between two transactions that delete what sessions have left that are no more.
+    private static let deletingPause = Duration.milliseconds(50)
     /// Pages in the log at which they begin to be moved into the file, beside the commits that go on: 4 MB.
     private static let loggedFrames: CInt = 1000
     /// Where that falls behind a commit waits for it: 64 MB.
@@ -18,48 +19,63 @@ package actor BrokerStore {
 
     /// What became of the store, for whoever tells people.
     package enum Event: Sendable, Equatable {
-        /// It could not be read as a whole, and lies under that name now; so many retained messages are kept.
-        case wasDamaged(file: String, kept: Int)
+        /// It could not be read as a whole, and lies under that name now; so much of it is kept.
+        case wasDamaged(file: String, kept: Salvage)
         /// From now on nothing that has to be on the disk is acknowledged, until `.writes`.
         case fails(String)
         case writes
     }
 
-    private struct Waiting {
-        var commits: [@Sendable () -> Void] = []
-        /// Somebody is at work on them, or will be.
-        var isAttended = false
+    /// What the disk had when the broker began.
+    package struct Contents: Sendable {
+        package var retained: [RetainedMessage] = []
+        package var sessions: [RestoredSession] = []
+        /// The first numbers that nothing on the disk has.
+        package var nextSession: StoredSession = 1
+        package var nextShared: SharedMessage = 1
+    }
+
+    /// What it has done since it was opened.
+    package struct Figures: Sendable, Equatable {
+        package var commits: UInt64 = 0
+        package var bytesWritten: UInt64 = 0
+        package var isFailing = false
     }
 
     private let executor = StoreExecutor()
     package nonisolated var unownedExecutor: UnownedSerialExecutor { unsafe executor.asUnownedSerialExecutor() }
 
-    private let waiting = Lock(Waiting())
     private var checkpointer: Checkpointer
     private var isCheckpointing = false
     private let path: String
     private let directory: DataDirectory
     private let takeRetained: @Sendable () -> [RetainedMessage]
+    private let clock: @Sendable () -> Clock
     private let tell: @Sendable (Event) -> Void
     private var writer: Writer?
     /// Taken and not written yet.
     private var retained: [RetainedMessage] = []
-    private var isFailing = false
+    /// Sessions that are no more, and have rows still.
+    private var ended: [StoredSession] = []
+    private var isDeleting = false
+    private var frames: CInt = 0
+    private var figures = Figures()
     /// To be set aside before anything else.
     private var isDamaged = false
     private var isClosed = false
 
     /// Opens the store, or makes it. `takeRetained`: see `Directory.takeUnsavedRetained`; called from the store's queue, as
-    /// is `tell`. Throws `BrokerStoreError`, `DataDirectoryError`. Blocks.
+    /// are `tell` and `clock`. Throws `BrokerStoreError`, `DataDirectoryError`. Blocks.
     package init(
         in directory: DataDirectory, takeRetained: @escaping @Sendable () -> [RetainedMessage],
-        tell: @escaping @Sendable (Event) -> Void
+        clock: @escaping @Sendable () -> Clock, tell: @escaping @Sendable (Event) -> Void
     ) throws {
         let path = directory.path(of: Self.fileName)
         self.path = path
         self.directory = directory
         checkpointer = Checkpointer(path)
         self.takeRetained = takeRetained
+        self.clock = clock
         self.tell = tell
         do {
             try Schema.prepare(in: directory)
@@ -74,85 +90,141 @@ package actor BrokerStore {
         // Only where there is none: another descriptor of a file that is in use would, closed, take SQLite's locks along.
         if !directory.has(Self.fileName) { try Schema.prepare(in: directory) }
         writer = try Writer(path)
+        frames = 0
     }
+
+    // MARK: The start
 
     /// What is on the disk. `listeners`: how many there are now. What is damaged is set aside, and what of it can be read goes
     /// into a new file. Once, before anything is committed.
-    package func load(listeners: Int) throws -> [RetainedMessage] {
+    package func load(listeners: Int) throws -> Contents {
         if !isDamaged {
             do throws(BrokerStoreError) {
-                return try writer?.retained(listeners: listeners) ?? []
+                return try contents(listeners)
             } catch {
                 guard error.isDamage else { throw error }
             }
         }
-        try salvage(listeners: listeners)
-        let kept = retained
-        _ = write()  // Where that can't be yet, it is with the next commit.
-        return kept
+        try salvage()
+        return try contents(listeners)
     }
 
-    /// Sets the damaged file aside. What of it can be read is to be written, before what has changed since.
-    private func salvage(listeners: Int) throws {
+    private func contents(_ listeners: Int) throws(BrokerStoreError) -> Contents {
+        guard let writer else { return Contents() }
+        let (sessions, orphans) = try writer.storedSessions(listeners: listeners, clock())
+        try writer.end(orphans)
+        ended = try writer.endedSessions()
+        deleteRows()
+        let next = try writer.nextNumbers()
+        return Contents(
+            retained: try writer.retained(listeners: listeners), sessions: sessions, nextSession: next.session,
+            nextShared: next.shared)
+    }
+
+    /// Sets the damaged file aside, once what of it can be read is in another.
+    private func salvage() throws {
         isDamaged = true
-        let kept = writer?.readableRetained(listeners: listeners) ?? []
-        retained = (kept + retained).latestOfEachTopic()
         writer = nil
-        let aside = try Schema.setAside(in: directory)
+        var kept = Salvage()
+        try Schema.makeDraft(in: directory) { draft throws(BrokerStoreError) in
+            kept = try Salvage.copy(path, into: draft)
+        }
+        let aside = try Schema.replaceByDraft(in: directory)
         checkpointer = Checkpointer(path)  // The old one goes on with the old file.
         isDamaged = false
-        tell(.wasDamaged(file: aside, kept: kept.count))
+        tell(.wasDamaged(file: aside, kept: kept))
+        try open()
     }
 
-    /// Has everything that has changed until now written, and calls `then` when it is on the disk, from the store's queue.
-    /// Where the disk fails, `then` waits until it does not. From any thread.
-    package nonisolated func commit(_ then: @escaping @Sendable () -> Void) {
-        let isFirst = waiting.withLock { waiting in
-            waiting.commits.append(then)
-            defer { waiting.isAttended = true }
-            return !waiting.isAttended
-        }
-        if isFirst { Task { await self.serve() } }
-    }
+    // MARK: Writing
 
-    private func serve() async {
-        while true {
-            let commits = waiting.withLock { waiting in
-                var taken: [@Sendable () -> Void] = []
-                swap(&taken, &waiting.commits)
-                if taken.isEmpty { waiting.isAttended = false }
-                return taken
-            }
-            guard !commits.isEmpty else { return }
-            while !isClosed, !write() { try? await Task.sleep(for: Self.patience) }
-            guard !isClosed else { return }
-            for then in commits { then() }
+    /// Writes what all shards have changed, and what is retained until now; returns when it is on the disk. Where the disk
+    /// fails, that is when it does not any more. False: the store is closed.
+    package func commit(_ parts: [Changes]) async -> Bool {
+        while !isClosed {
+            if write(parts) { return true }
+            try? await Task.sleep(for: Self.patience)
         }
+        return false
     }
 
     /// One transaction with all that has changed. False when it is not on the disk.
-    private func write() -> Bool {
+    private func write(_ parts: [Changes]) -> Bool {
         // Before a second try what is new comes behind what is old.
         retained = retained.isEmpty ? takeRetained() : (retained + takeRetained()).latestOfEachTopic()
+        let hasChanges = !retained.isEmpty || !parts.allSatisfy(\.isEmpty)
         do {
-            if isDamaged { try salvage(listeners: .max) }
-            // After an error a second fsync of the same file proves nothing: all of it is written again, by another
-            // connection.
+            if isDamaged { try salvage() }
+            // After an error a second fsync of the same file proves nothing: the whole transaction is written again. By the
+            // same connection, which knows what was not committed; one that finds it in the log would take it as it is.
             if writer == nil { try open() }
-            try writer?.write(retained)
-            retained = []
-            if isFailing { tell(.writes) }
-            isFailing = false
+            try writer?.write(parts, retained, clock())
         } catch {
-            isDamaged = (error as? BrokerStoreError)?.isDamage ?? false
-            if !isDamaged { writer = nil }
-            if !isFailing { tell(.fails("\(error)")) }
-            isFailing = true
+            fail(error)
             return false
         }
+        retained = []
+        if figures.isFailing { tell(.writes) }
+        figures.isFailing = false
+        guard hasChanges else { return true }
+        figures.commits += 1
+        countFrames()
         checkpoint()
+        let removed = parts.flatMap(\.removedSessions)
+        if !removed.isEmpty {
+            ended += removed
+            deleteRows()
+        }
         return true
     }
+
+    private func fail(_ error: any Error) {
+        isDamaged = (error as? BrokerStoreError)?.isDamage ?? false
+        if !figures.isFailing { tell(.fails("\(error)")) }
+        figures.isFailing = true
+    }
+
+    /// Deletes what sessions have left, a little at a time, beside the commits that go on.
+    private func deleteRows() {
+        guard !isDeleting, !ended.isEmpty else { return }
+        isDeleting = true
+        Task { await deleteAllRows() }
+    }
+
+    private func deleteAllRows() async {
+        while !isClosed, let session = ended.first {
+            do throws(BrokerStoreError) {
+                if try writer?.deleteRows(of: session) ?? false { ended.removeFirst() }
+                countFrames()
+                checkpoint()
+            } catch {
+                fail(error)
+                try? await Task.sleep(for: Self.patience)
+            }
+            try? await Task.sleep(for: Self.deletingPause)
+        }
+        isDeleting = false
+    }
+
+    // MARK: Reading
+
+    /// The next messages of a queue; see `QueueTable.read`. Where they can't be read now, it goes on trying. Nil: the store is
+    /// closed.
+    package func read(_ request: QueueRequest) async -> (rows: [QueuedMessage], isAll: Bool)? {
+        while !isClosed {
+            do {
+                if isDamaged { try salvage() }
+                if writer == nil { try open() }
+                if let answer = try writer?.read(request) { return answer }
+            } catch {
+                fail(error)
+                try? await Task.sleep(for: Self.patience)
+            }
+        }
+        return nil
+    }
+
+    // MARK: The log
 
     private func checkpoint() {
         let frames = writer?.loggedFrames ?? 0
@@ -160,10 +232,19 @@ package actor BrokerStore {
         guard frames >= Self.loggedFrames, !isCheckpointing else { return }
         isCheckpointing = true
         Task {
-            await checkpointer.run()
+            figures.bytesWritten += await checkpointer.run()
             isCheckpointing = false
         }
     }
+
+    /// Each has a page and a header; where there are fewer than before the log has begun anew.
+    private func countFrames() {
+        let now = writer?.loggedFrames ?? 0
+        figures.bytesWritten += UInt64(now >= frames ? now - frames : now) * (Database.pageBytes + 24)
+        frames = now
+    }
+
+    package func currentFigures() -> Figures { figures }
 
     /// Writes what is left and lets go of the file. Nothing is committed afterwards.
     package func close() throws {
@@ -172,7 +253,7 @@ package actor BrokerStore {
         retained += takeRetained()
         defer { writer = nil }
         if writer == nil { try open() }
-        try writer?.write(retained.latestOfEachTopic())
+        try writer?.write([], retained.latestOfEachTopic(), clock())
         try writer?.emptyLog()
     }
 }
@@ -184,11 +265,13 @@ private actor Checkpointer {
 
     private let path: String
     private var database: Database?
+    /// Frames of the log that were in the file the last time.
+    private var moved: CInt = 0
 
     init(_ path: String) { self.path = path }
 
-    /// What it can't do now it does the next time: the log has everything.
-    func run() {
+    /// Returns the bytes that it has written. What it can't do now it does the next time: the log has everything.
+    func run() -> UInt64 {
         do throws(BrokerStoreError) {
             if database == nil {
                 database = try Database(path)
@@ -196,9 +279,12 @@ private actor Checkpointer {
                 // It may close last, when another file has the name of the one that it has open.
                 try database?.keepLogWhenClosed()
             }
-            try database?.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            guard let now = try database?.checkpoint() else { return 0 }
+            defer { moved = now }
+            return UInt64(now >= moved ? now - moved : now) * Database.pageBytes
         } catch {
             database = nil
+            return 0
         }
     }
 }

@@ -8,9 +8,10 @@ internal import Glibc
     let path: String
 
     /// Opens a database that exists. The corresponding C function is `sqlite3_open_v2`.
-    init(_ path: String) throws(BrokerStoreError) {
+    init(_ path: String, isReadOnly: Bool = false) throws(BrokerStoreError) {
         var handle: OpaquePointer?
-        let flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE
+        let access = isReadOnly ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE
+        let flags = access | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE
         let code = unsafe sqlite3_open_v2(path, &handle, flags, nil)
         guard code == SQLITE_OK, let opened = unsafe handle else {
             let error = unsafe BrokerStoreError(code, handle, path)
@@ -45,6 +46,15 @@ internal import Glibc
         guard code == SQLITE_OK else { throw unsafe BrokerStoreError(code, handle, path) }
     }
 
+    /// Moves pages from the log into the file, as many as can be moved without making anybody wait. Returns how many of those
+    /// in the log are there now. The corresponding C function is `sqlite3_wal_checkpoint_v2`.
+    borrowing func checkpoint() throws(BrokerStoreError) -> CInt {
+        var (logged, moved): (CInt, CInt) = (0, 0)
+        let code = unsafe sqlite3_wal_checkpoint_v2(handle, "main", SQLITE_CHECKPOINT_PASSIVE, &logged, &moved)
+        guard code == SQLITE_OK else { throw unsafe BrokerStoreError(code, handle, path) }
+        return moved
+    }
+
     /// The log is not removed, by its name, when this connection is the last to close (`SQLITE_FCNTL_PERSIST_WAL`).
     borrowing func keepLogWhenClosed() throws(BrokerStoreError) {
         var isKept: CInt = 1
@@ -67,6 +77,12 @@ internal import Glibc
         let statement = try prepare(text)
         return try statement.step() ? statement.number(0) : nil
     }
+
+    /// Rows that the last statement has changed. The corresponding C function is `sqlite3_changes`.
+    var changes: Int { unsafe Int(sqlite3_changes(handle)) }
+
+    /// SQLite's default, which nothing here changes.
+    static let pageBytes: UInt64 = 4096
 
     /// Whether a transaction is open.
     var isInTransaction: Bool { unsafe sqlite3_get_autocommit(handle) == 0 }
@@ -120,6 +136,17 @@ internal import Glibc
         _ = try step()
     }
 
+    /// Takes a parameter from a column of another statement's row, whatever it is. The corresponding C function is
+    /// `sqlite3_bind_value`.
+    borrowing func bind(_ column: CInt, of other: borrowing Statement, at index: CInt) {
+        unsafe sqlite3_bind_value(handle, index, sqlite3_column_value(other.handle, column))
+    }
+
+    /// It can be run anew. The corresponding C function is `sqlite3_reset`.
+    borrowing func reset() { unsafe sqlite3_reset(handle) }
+
+    borrowing func isNull(_ column: CInt) -> Bool { unsafe sqlite3_column_type(handle, column) == SQLITE_NULL }
+
     /// A column of the row, from 0 on. The corresponding C function is `sqlite3_column_int64`.
     borrowing func number(_ column: CInt) -> Int64 { unsafe sqlite3_column_int64(handle, column) }
 
@@ -154,6 +181,9 @@ package struct BrokerStoreError: Error, Equatable, CustomStringConvertible {
     static func damaged(_ path: String, _ reason: String) -> BrokerStoreError {
         BrokerStoreError(SQLITE_NOTADB, path, reason)
     }
+
+    /// Whether it was the row that was wrong, not the database (`SQLITE_CONSTRAINT`, `SQLITE_MISMATCH`).
+    var isAgainstRules: Bool { code & 0xFF == SQLITE_CONSTRAINT || code & 0xFF == SQLITE_MISMATCH }
 
     /// Whether the file is no database, or a broken one.
     package var isDamage: Bool { code & 0xFF == SQLITE_CORRUPT || code & 0xFF == SQLITE_NOTADB }

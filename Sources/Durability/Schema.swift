@@ -4,61 +4,155 @@ internal import Store
 enum Schema {
     /// "mrtb": marks the file as Martlet's.
     private static let applicationID = 0x6D72_7462
-    static let version: Int64 = 1
+    static let version: Int64 = 2
 
-    private static let tables = """
+    /// A table, as much as is needed to read what is left of it.
+    struct Table {
+        let name: String
+        let columns: [String]
+        /// What it is ordered by.
+        let key: String
+    }
+
+    static let tables = [
+        Table(
+            name: "retained",
+            columns: ["topic", "payload", "qos", "kind", "name", "user_name", "listener", "client"], key: "rowid"),
+        Table(
+            name: "session",
+            columns: ["id", "client", "kind", "name", "user_name", "listener", "absent_since"], key: "id"),
+        Table(name: "subscription", columns: ["session", "filter", "qos"], key: "session, filter"),
+        Table(name: "message", columns: ["id", "body"], key: "id"),
+        Table(
+            name: "queue", columns: ["session", "sequence", "flags", "packet", "bytes", "message", "body"],
+            key: "session, sequence"),
+        Table(name: "inbound", columns: ["session", "packet"], key: "session, packet"),
+        Table(name: "will", columns: ["session", "body", "qos", "retained", "silence"], key: "session"),
+        Table(name: "ended", columns: ["session"], key: "session"),
+    ]
+
+    /// What each version has added to the one before.
+    private static let steps = [
+        """
         CREATE TABLE retained (
             topic BLOB NOT NULL UNIQUE, payload BLOB NOT NULL, qos INTEGER NOT NULL,
             -- Who published it, for check_retain_source: Identity's case; 0: the server itself.
             kind INTEGER NOT NULL, name BLOB, user_name BLOB, listener INTEGER NOT NULL, client BLOB
         ) STRICT;
+        """,
         """
+        CREATE TABLE session (
+            -- Never used again while anything of it is in another table.
+            id INTEGER PRIMARY KEY, client BLOB NOT NULL UNIQUE,
+            -- Whose it is, as in retained.
+            kind INTEGER NOT NULL, name BLOB, user_name BLOB, listener INTEGER NOT NULL,
+            -- Milliseconds since 1970; NULL: its client is connected.
+            absent_since INTEGER
+        ) STRICT;
+        CREATE TABLE subscription (
+            session INTEGER NOT NULL, filter BLOB NOT NULL, qos INTEGER NOT NULL, PRIMARY KEY (session, filter)
+        ) STRICT, WITHOUT ROWID;
+        -- Messages that lie in several queues.
+        CREATE TABLE message (id INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
+        CREATE TABLE queue (
+            session INTEGER NOT NULL, sequence INTEGER NOT NULL,
+            -- QoS, and 4: retained, 8: released.
+            flags INTEGER NOT NULL, packet INTEGER NOT NULL,
+            -- Of the payload.
+            bytes INTEGER NOT NULL,
+            -- One of them is NULL, or both where it is released.
+            message INTEGER, body BLOB,
+            PRIMARY KEY (session, sequence)
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX queue_message ON queue (message) WHERE message IS NOT NULL;
+        CREATE TABLE inbound (
+            session INTEGER NOT NULL, packet INTEGER NOT NULL, PRIMARY KEY (session, packet)
+        ) STRICT, WITHOUT ROWID;
+        CREATE TABLE will (
+            session INTEGER PRIMARY KEY, body BLOB NOT NULL, qos INTEGER NOT NULL, retained INTEGER NOT NULL,
+            -- Milliseconds after which the client would have been missed.
+            silence INTEGER NOT NULL
+        ) STRICT;
+        -- Sessions that are no more, whose rows are still to be deleted.
+        CREATE TABLE ended (session INTEGER PRIMARY KEY) STRICT;
+        """,
+    ]
 
-    /// Makes the file where there is none, under another name until it is whole. Throws where it is not this version's.
+    /// Makes the file where there is none, under another name until it is whole, and brings an earlier version's up to this
+    /// one's. Throws where it is neither.
     static func prepare(in directory: DataDirectory) throws {
         let (name, path) = (BrokerStore.fileName, directory.path(of: BrokerStore.fileName))
         if !directory.has(name) {
-            let draft = "\(name).new"
-            for leftover in ["", "-journal", "-wal", "-shm"] { try directory.remove(draft + leftover) }
-            // Of a database that somebody has taken away; they would be played back into the new one.
+            // What somebody has taken away left them; they would be played back into the new one.
             for leftover in ["-journal", "-wal", "-shm"] { try directory.remove(name + leftover) }
-            try directory.prepare(draft, isNew: true)
-            try make(directory.path(of: draft))
-            try directory.settle(draft, as: name)
+            // What could be read of a damaged one may have come so far, and no farther.
+            if (try? check(directory.path(of: draftName), [version])) == nil {
+                try makeDraft(in: directory) { _ throws(BrokerStoreError) in }
+            }
+            try directory.settle(draftName, as: name)
         }
         try directory.prepare(name, isNew: false)
+        // SQLite takes for committed what it finds whole in the log, and an earlier process may have failed to write that.
+        try directory.writeAgain("\(name)-wal")
+        let found = try check(path, Array(1...version))
+        if found < version { try migrate(path, from: Int(found)) }
+    }
+
+    /// Throws where it is no store of one of these versions.
+    @discardableResult
+    private static func check(_ path: String, _ versions: [Int64]) throws(BrokerStoreError) -> Int64 {
         let database = try Database(path)
-        let (application, version) = (
-            try database.number("PRAGMA application_id"), try database.number("PRAGMA user_version")
-        )
+        let application = try database.number("PRAGMA application_id")
+        let version = try database.number("PRAGMA user_version") ?? 0
         if application == 0, version == 0 { throw BrokerStoreError.damaged(path, "it is empty") }
         guard application == Int64(applicationID) else {
             throw BrokerStoreError(0, path, "it is another program's database")
         }
-        guard version == Self.version else {
-            throw BrokerStoreError(
-                0, path, "version \(version ?? 0) of the store, and this Martlet knows \(Self.version)")
+        guard versions.contains(version) else {
+            throw BrokerStoreError(0, path, "version \(version) of the store, and this Martlet knows \(Self.version)")
         }
+        return version
     }
 
-    /// Gives a damaged store another name, with its log, which may hold what the file does not. Returns the name.
-    static func setAside(in directory: DataDirectory) throws(DataDirectoryError) -> String {
-        let name = BrokerStore.fileName
-        var number = 1
-        while directory.has("\(name).damaged-\(number)") { number += 1 }
-        let aside = "\(name).damaged-\(number)"
-        if directory.has("\(name)-wal") { try directory.settle("\(name)-wal", as: "\(aside)-wal") }
-        try directory.remove("\(name)-shm")
-        try directory.settle(name, as: aside)
-        return aside
-    }
-
-    private static func make(_ path: String) throws(BrokerStoreError) {
+    private static func migrate(_ path: String, from version: Int) throws(BrokerStoreError) {
         let database = try Database(path)
         try database.execute("PRAGMA synchronous = FULL")
         try database.execute(
-            """
-            BEGIN; \(tables) PRAGMA application_id = \(applicationID); PRAGMA user_version = \(version); COMMIT
-            """)
+            "BEGIN IMMEDIATE; \(steps[version...].joined()) PRAGMA user_version = \(Self.version); COMMIT")
+    }
+
+    // MARK: Anew
+
+    private static let draftName = "\(BrokerStore.fileName).new"
+
+    /// Makes an empty store beside the one that there is; `fill` puts into it what it shall have. Whole or not at all.
+    static func makeDraft(
+        in directory: DataDirectory, fill: (borrowing Database) throws(BrokerStoreError) -> Void
+    ) throws {
+        for leftover in ["", "-journal", "-wal", "-shm"] { try directory.remove(draftName + leftover) }
+        try directory.prepare(draftName, isNew: true)
+        let database = try Database(directory.path(of: draftName))
+        try database.execute("PRAGMA synchronous = FULL")
+        try database.execute("BEGIN; \(steps.joined())")
+        try fill(database)
+        try database.execute(
+            "PRAGMA application_id = \(applicationID); PRAGMA user_version = \(version); COMMIT")
+    }
+
+    /// Gives a damaged store another name, with its log, and the draft the store's. Returns the name.
+    static func replaceByDraft(in directory: DataDirectory) throws(DataDirectoryError) -> String {
+        let name = BrokerStore.fileName
+        let aside = asideName(in: directory)
+        if directory.has("\(name)-wal") { try directory.rename("\(name)-wal", to: "\(aside)-wal") }
+        try directory.remove("\(name)-shm")
+        try directory.rename(name, to: aside)
+        try directory.settle(draftName, as: name)
+        return aside
+    }
+
+    private static func asideName(in directory: DataDirectory) -> String {
+        var number = 1
+        while directory.has("\(BrokerStore.fileName).damaged-\(number)") { number += 1 }
+        return "\(BrokerStore.fileName).damaged-\(number)"
     }
 }

@@ -1,22 +1,19 @@
 internal import Access
 internal import Broker
 
-/// A participant as a row has it.
+/// Who somebody is, as a row has it in four columns: kind, name, user_name, listener.
 struct StoredPublisher {
-    let kind: Int64
-    let name: [UInt8]?
-    let userName: [UInt8]?
-    let listener: Int64
-    let client: [UInt8]?
-}
+    private let kind: Int64
+    private let name: [UInt8]?
+    private let userName: [UInt8]?
+    private let listener: Int64
 
-extension StoredPublisher {
     init(_ participant: Participant?) {
         guard let participant else {
-            self.init(kind: 0, name: nil, userName: nil, listener: 0, client: nil)
+            (kind, name, userName, listener) = (0, nil, nil, 0)
             return
         }
-        let (kind, name): (Int64, [UInt8]?) =
+        (kind, name) =
             switch participant.principal.identity {
             case .anonymous: (1, nil)
             case .user(let name): (2, name)
@@ -24,13 +21,27 @@ extension StoredPublisher {
             case .person(let id): (4, Array(id.utf8))
             case .service(let name): (5, Array(name.utf8))
             }
-        self.init(
-            kind: kind, name: name, userName: participant.principal.userName,
-            listener: Int64(participant.principal.listener), client: participant.client.bytes)
+        userName = participant.principal.userName
+        listener = Int64(participant.principal.listener)
+    }
+
+    /// The columns of the row from `column` on.
+    init(_ row: borrowing Statement, from column: CInt) {
+        kind = row.number(column)
+        name = row.bytes(column + 1)
+        userName = row.bytes(column + 2)
+        listener = row.number(column + 3)
+    }
+
+    func bind(to statement: borrowing Statement, from index: CInt) {
+        statement.bind(kind, at: index)
+        statement.bind(name?.span, at: index + 1)
+        statement.bind(userName?.span, at: index + 2)
+        statement.bind(listener, at: index + 3)
     }
 
     /// `listeners`: how many there are now. Whoever came through one that is no more counts as the first one's.
-    func participant(listeners: Int) -> Participant? {
+    func participant(_ client: [UInt8]?, listeners: Int) -> Participant? {
         let name = name ?? []
         let identity: Identity
         switch kind {

@@ -54,6 +54,32 @@ extension Span where Element == UInt8 {
         return (start..<end, end + 1)
     }
 
+    /// Whether a filter, which is valid and no shared subscription, matches this name (4.7.1, [MQTT-4.7.2-1]).
+    package func matches(_ filter: Span<UInt8>) -> Bool {
+        if beginsWithDollar, filter[0] == UInt8(ascii: "+") || filter[0] == UInt8(ascii: "#") { return false }
+        var (at, wanted) = (0, 0)
+        while wanted < filter.count {
+            if filter[wanted] == UInt8(ascii: "#") { return true }
+            if filter[wanted] == UInt8(ascii: "+") {
+                while at < count, self[at] != UInt8(ascii: "/") { at += 1 }
+                wanted += 1
+            } else {
+                while wanted < filter.count, filter[wanted] != UInt8(ascii: "/") {
+                    guard at < count, self[at] == filter[wanted] else { return false }
+                    (at, wanted) = (at + 1, wanted + 1)
+                }
+            }
+            if at == count {  // `#` also stands for the level above it.
+                let isParent = filter.count - wanted == 2 && filter[wanted + 1] == UInt8(ascii: "#")
+                return wanted == filter.count || isParent
+            }
+            guard wanted < filter.count, self[at] == UInt8(ascii: "/") else { return false }
+            (at, wanted) = (at + 1, wanted + 1)
+            if wanted == filter.count { return at == count }
+        }
+        return at == count
+    }
+
     /// Whether this name belongs to the server's own tree, which wildcards at the start never match [MQTT-4.7.2-1].
     package var beginsWithDollar: Bool { !isEmpty && self[0] == UInt8(ascii: "$") }
 }

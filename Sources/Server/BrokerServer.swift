@@ -27,6 +27,8 @@ package final class BrokerServer: Sendable {
     /// Who may connect and do what. Held while the shards are told, so that they all learn of changes in one order.
     private let access: Lock<AccessControl>
     private let throttle: Lock<SignInThrottle>
+    /// Nil: nothing outlives the process.
+    private let rounds = Lock<CommitRounds?>(nil)
     private let topics: SystemTopics
     private let memory: MemoryWatch
     private let logs: Loggers
@@ -85,11 +87,25 @@ package final class BrokerServer: Sendable {
     /// What has been retained since the last time, for the store. From any thread.
     package func takeUnsavedRetained() -> [RetainedMessage] { directory.withLock { $0.takeUnsavedRetained() } }
 
-    /// From now on what has to outlive the process goes to `store`, which had `retained`. Before `run`. `waits`: for the disk,
-    /// before it is acknowledged; else it is there at most a second later.
-    package func begin(storing store: BrokerStore, with retained: [RetainedMessage], waits: Bool) {
-        directory.withLock { $0.begin(with: retained) }
-        for shard in shards { shard.post { $0.begin(storing: store, waits: waits) } }
+    /// From now on what has to outlive the process goes to `store`, which had `contents`. Before `run`, and after the accounts
+    /// are there, for sessions of those that are no more end.
+    package func begin(storing store: BrokerStore, with contents: BrokerStore.Contents) {
+        let durability = configuration.withLock { DurabilityRules($0) }
+        let rounds = CommitRounds(shards: shards, store: store)
+        self.rounds.withLock { $0 = rounds }
+        var beginnings = shards.map { _ in
+            CommitRounds.Beginning(nextSession: contents.nextSession, nextShared: contents.nextShared)
+        }
+        directory.withLock { directory in
+            directory.begin(with: contents.retained, durability)
+            for session in contents.sessions {
+                let reference = directory.restore(session)
+                beginnings[Int(reference.number) % shards.count].sessions.append((reference, session))
+            }
+        }
+        for (shard, beginning) in zip(shards, beginnings) {
+            shard.post { $0.begin(rounds, durability, beginning) }
+        }
     }
 
     /// Serves until `stop`, then ends all connections, publishes their wills, and returns. Calls `whenListening` once
@@ -125,7 +141,11 @@ package final class BrokerServer: Sendable {
         await lobby?.shutDown()
         // All wills before the first end: those of one shard's connections may be for sessions on another.
         for shard in shards { await shard.publishWills() }
+        let rounds = rounds.withLock { $0 }
+        // Who waits for an acknowledgement gets it before the end, and the end itself gets to the disk.
+        await rounds?.finish()
         for shard in shards { await shard.shutDown() }
+        await rounds?.finish()
         for shard in shards { shard.loop.stop() }
         lobby?.loop.stop()
         var left = shards.count + (lobby == nil ? 0 : 1)

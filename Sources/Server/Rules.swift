@@ -44,6 +44,25 @@ extension Limits {
     }
 }
 
+extension DurabilityRules {
+    init(_ configuration: Configuration) {
+        let rules = configuration.topicDurabilities.map {
+            Rule(filter: Array($0.filter.utf8), durability: Durability($0.durability))
+        }
+        self.init(Durability(configuration.effectiveDurability), rules: rules)
+    }
+}
+
+extension Durability {
+    fileprivate init(_ durability: Configuration.Durability) {
+        switch durability {
+        case .acknowledged: self = .acknowledged
+        case .relaxed: self = .relaxed
+        case .memory: self = .memory
+        }
+    }
+}
+
 extension Duration {
     /// The whole ones.
     var milliseconds: Int64 { components.seconds * 1000 + components.attoseconds / 1_000_000_000_000_000 }

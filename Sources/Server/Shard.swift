@@ -29,14 +29,21 @@ actor Shard: LoopActor {
 
     // MARK: For other shards
 
-    func receive(_ mail: Mail) { core.receive(mail) }
+    func receive(_ mail: Mail, from sender: Int) { core.receive(mail, from: sender) }
+    func noteClosed(_ round: CommitTicket, by shard: Int) { core.noteClosed(round, by: shard) }
     func adopt(_ connection: MovingConnection) { core.adopt(connection) }
     func releaseHeld() { core.releaseHeld() }
 
     // MARK: For the store
 
-    func begin(storing store: BrokerStore, waits: Bool) { core.begin(storing: store, waits: waits) }
-    func commitEnded(_ ticket: CommitTicket) { core.commitEnded(ticket) }
+    func begin(
+        _ rounds: CommitRounds, _ durability: DurabilityRules, _ contents: CommitRounds.Beginning
+    ) { core.begin(rounds, durability, contents) }
+    func closeRound(_ round: CommitTicket) { core.closeRound(round) }
+    func commitEnded() { core.commitEnded() }
+    func take(_ rows: [QueuedMessage], of request: QueueRequest, isAll: Bool) {
+        core.take(rows, of: request, isAll: isAll)
+    }
 
     // MARK: For the server
 

@@ -3,35 +3,86 @@ import Durability
 import MQTT
 import Transport
 
-/// What has to be on the disk before its acknowledgement leaves: one commit at a time, for all that came in meanwhile.
+/// What has to be on the disk before its acknowledgement leaves: in rounds, with the other shards.
 extension ShardCore {
-    /// Milliseconds that what nobody waits for may take to the disk, half of them until its commit begins (`durability
-    /// relaxed`).
+    /// Milliseconds until what nobody waits for begins its way to the disk; there it is within a second.
     private static let relaxedDelay: Int64 = 500
 
-    mutating func begin(storing store: BrokerStore, waits: Bool) {
-        self.store = store
-        state.keepOnDisk(waits: waits)
+    mutating func begin(
+        _ rounds: CommitRounds, _ durability: DurabilityRules, _ beginning: CommitRounds.Beginning
+    ) {
+        updateTime()
+        self.rounds = rounds
+        state.keepOnDisk(durability, sessions: beginning.nextSession, shared: beginning.nextShared)
+        for (reference, session) in beginning.sessions { state.restore(session, as: reference, now: now) }
+        state.endRestoring()
     }
 
-    mutating func beginCommit() {
-        guard let store, state.hasUncommitted else { return }
-        if !state.waitsForCommits {
+    /// At the end of a turn: asks for a round if somebody waits for one, or something has waited for long enough.
+    mutating func askForCommit() {
+        guard let rounds else { return }
+        readQueues()
+        guard state.hasUncommitted else { return }
+        if !state.awaitsCommit {
             let due = commitsAt ?? now + Self.relaxedDelay
             commitsAt = due
             guard now >= due else { return }
         }
-        guard let ticket = state.beginCommit() else { return }
         commitsAt = nil
-        let shard = peers[state.shard]
-        store.commit { shard.post { $0.commitEnded(ticket) } }
+        guard !hasAsked else { return }
+        hasAsked = true
+        rounds.want()
     }
 
-    mutating func commitEnded(_ ticket: CommitTicket) {
+    /// A round begins, here or at another shard first: what changes from now on is in the next.
+    mutating func closeRound(_ round: CommitTicket) {
+        guard state.hasOpen(round) else { return }
         updateTime()
-        let numbers = state.commitEnded(ticket, into: &outbox)
+        postMail(above: 0)
+        state.closeRound()
+        (hasAsked, commitsAt) = (false, nil)
+        let number = state.shard
+        for shard in peers.indices where shard != number { peers[shard].post { $0.noteClosed(round, by: number) } }
+        submitIfClosed()
+    }
+
+    /// That shard has closed its part of a round; all that it had sent before is here.
+    mutating func noteClosed(_ round: CommitTicket, by shard: Int) {
+        closeRound(round)
+        state.noteClosed(by: shard)
+        submitIfClosed()
+    }
+
+    private mutating func submitIfClosed() {
+        if let part = state.takeClosed() { rounds?.submit(part) }
+    }
+
+    mutating func commitEnded() {
+        updateTime()
+        let numbers = state.commitEnded(now: now, into: &outbox)
         apply()
         // Too many waited, and nothing more was read.
         for number in numbers where state.isOpen(number) && state.isUnread(number) { resume(number) }
+        resumeWoken()
+    }
+
+    // MARK: Queues that lie on the disk
+
+    private mutating func readQueues() {
+        guard let rounds else { return }
+        let shard = peers[state.shard]
+        for request in state.takeQueueRequests() {
+            Task {
+                guard let (rows, isAll) = await rounds.store.read(request) else { return }
+                shard.post { $0.take(rows, of: request, isAll: isAll) }
+            }
+        }
+    }
+
+    mutating func take(_ rows: [QueuedMessage], of request: QueueRequest, isAll: Bool) {
+        updateTime()
+        state.take(rows, of: request, isAll: isAll, now: now, into: &outbox)
+        apply()
+        resumeWoken()
     }
 }

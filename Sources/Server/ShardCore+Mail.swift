@@ -5,10 +5,10 @@ import Transport
 /// Mail to and from other shards, and publishers who wait for a mailbox.
 extension ShardCore {
     /// Mail from another shard.
-    mutating func receive(_ mail: borrowing Mail) {
+    mutating func receive(_ mail: borrowing Mail, from sender: Int) {
         updateTime()
         updateMailboxes()
-        state.deliver(mail, into: &outbox)
+        state.deliver(mail, from: sender, into: &outbox)
         apply()
         let backlog = backlogs[state.shard]
         let left = backlog.bytes.subtract(mail.byteCount, ordering: .sequentiallyConsistent).newValue
@@ -24,7 +24,8 @@ extension ShardCore {
             guard weight > bytes else { continue }
             backlogs[shard].bytes.add(weight, ordering: .relaxed)
             let mail = outbox.takeMail(for: shard)
-            peers[shard].post { $0.receive(mail) }
+            let sender = state.shard
+            peers[shard].post { $0.receive(mail, from: sender) }
             state.mailboxIsFull[shard] = backlogs[shard].isFull
         }
     }

@@ -44,9 +44,11 @@ struct ShardCore: ~Copyable {
     let backlogs: [Backlog]
     let passwords: PasswordWorkers
     /// Nil: nothing outlives the process.
-    var store: BrokerStore?
+    var rounds: CommitRounds?
     /// When what has changed is committed where nobody waits for it; nil: there is nothing, or at once.
     var commitsAt: Instant?
+    /// A round is asked for that has not begun.
+    var hasAsked = false
     var outbox: Outbox
     var table = ConnectionTable()
     var pool = BufferPool()
@@ -130,7 +132,7 @@ struct ShardCore: ~Copyable {
         }
         flushAll()
         postMail(above: 0)
-        beginCommit()
+        askForCommit()
         var deadline = state.nextTick()
         if let commit = commitsAt { deadline = min(deadline ?? commit, commit) }
         if let resume = reception.resumesAt { deadline = min(deadline ?? resume, resume) }

@@ -209,6 +209,35 @@ extension DataDirectory {
         try synchronize()
     }
 
+    /// Gives a file another name, on the disk. What it holds is as durable as it was. The corresponding C function is
+    /// `renameat`.
+    package func rename(_ name: String, to other: String) throws(DataDirectoryError) {
+        guard unsafe renameat(directory, name, directory, other) == 0 else { throw .system(path(of: name), errno) }
+        try synchronize()
+    }
+
+    /// What a file seems to hold is on the disk afterwards: where an fsync has failed before, it may be in memory only, and no
+    /// later fsync would write it. Does nothing where there is no such file. The corresponding C functions are `pread`, `pwrite`
+    /// and `fsync`.
+    package func writeAgain(_ name: String) throws(DataDirectoryError) {
+        guard has(name) else { return }
+        let file = try openOwn(name, O_RDWR)
+        defer { close(file) }
+        var buffer = [UInt8](repeating: 0, count: 1 << 20)
+        var offset: off_t = 0
+        while true {
+            let count = unsafe pread(file, &buffer, buffer.count, offset)
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else {
+                if count < 0 { throw .system(path(of: name), errno) }
+                break
+            }
+            guard unsafe pwrite(file, buffer, count, offset) == count else { throw .system(path(of: name), errno) }
+            offset += off_t(count)
+        }
+        guard fsync(file) == 0 else { throw .system(path(of: name), errno) }
+    }
+
     private func synchronize() throws(DataDirectoryError) {
         guard fsync(directory) == 0 else { throw .system(path, errno) }
     }

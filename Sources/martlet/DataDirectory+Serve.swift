@@ -1,4 +1,5 @@
 internal import Access
+internal import Broker
 internal import Configuration
 internal import Durability
 internal import Glibc
@@ -6,6 +7,7 @@ internal import Logging
 internal import Management
 internal import Server
 internal import Store
+internal import Transport
 
 /// What a broker has open that keeps anything on the disk.
 struct OpenData {
@@ -22,10 +24,14 @@ struct OpenData {
             let directory = try DataDirectory(path, holdsSecrets: configuration.dataDirectory != nil)
             self.directory = directory
             broker =
-                configuration.effectiveDurability == .memory
-                ? nil
-                : try BrokerStore(
-                    in: directory, takeRetained: { server.takeUnsavedRetained() }, tell: { Self.tell($0, logger) })
+                configuration.keepsMessages
+                ? try BrokerStore(
+                    in: directory, takeRetained: { server.takeUnsavedRetained() },
+                    clock: {
+                        Clock(
+                            time: currentMilliseconds(),
+                            instant: Instant(milliseconds: monotonicNanoseconds() / 1_000_000))
+                    }, tell: { Self.tell($0, logger) }) : nil
             guard configuration.dataDirectory != nil else {
                 (management, control) = (nil, nil)
                 return
@@ -49,24 +55,28 @@ struct OpenData {
         switch event {
         case .wasDamaged(let file, let kept):
             logger.error(
-                "what is retained was damaged on the disk; what could be read is kept",
-                metadata: ["set aside": "\(file)", "kept": "\(kept)"])
+                "what was on the disk was damaged; what could be read is kept",
+                metadata: [
+                    "set aside": "\(file)", "retained": "\(kept.retained)", "sessions": "\(kept.sessions)",
+                    "queued": "\(kept.queued)",
+                ])
         case .fails(let reason):
             logger.error("what has to be on the disk is not acknowledged", metadata: ["reason": "\(reason)"])
         case .writes: logger.notice("the disk takes what has to be on it again")
         }
     }
 
-    /// Before anybody connects: what was retained is back, the accounts count, certificates that were issued or revoked
-    /// meanwhile are noted, and where nobody manages there is a first administrator.
+    /// Before anybody connects: the accounts count, certificates that were issued or revoked meanwhile are noted, what the
+    /// broker had is back, and where nobody manages there is a first administrator.
     func start(_ server: BrokerServer, _ configuration: Configuration, _ logger: Logger) async throws {
+        if let management {
+            try await management.takeOverCertificates(for: .local("start"))
+            server.adopt(await management.accounts)
+        }
         if let broker {
-            let retained = try await broker.load(listeners: configuration.listeners.count)
-            server.begin(storing: broker, with: retained, waits: configuration.effectiveDurability == .acknowledged)
+            server.begin(storing: broker, with: try await broker.load(listeners: configuration.listeners.count))
         }
         guard let management else { return }
-        try await management.takeOverCertificates(for: .local("start"))
-        server.adopt(await management.accounts)
         if let (email, password) = try await management.ensureFirstAdmin() {
             if isatty(STDERR_FILENO) != 0 {
                 write(

@@ -106,8 +106,7 @@ struct Serve: AsyncParsableCommand {
         }
         defer { data?.stop() }
         for warning in data?.directory.warnings ?? [] { logger.warning("\(warning)") }
-        let hasStore = configuration.effectiveDurability != .memory
-        if hasStore { logger.warning("what is retained outlives the process; sessions and their messages do not yet") }
+        let hasStore = configuration.keepsMessages
         try await data?.start(server, configuration, logger)
         signals.whenAskedToStop(server.stop) {
             logger.warning("the stop takes too long and is cut short")

@@ -23,9 +23,9 @@ import Testing
         publisher.publish("t", "1", qos, identifier: 7, isRetained: true)
         #expect(publisher.takeAcknowledgements() == [])
         #expect(subscriber.takePayloads() == ["1"])
-        #expect(broker.commits.count == 1 && broker.disk.isEmpty)
+        #expect(broker.commits.count == 1 && broker.disk.payloads.isEmpty)
         broker.finishCommit()
-        #expect(broker.disk == ["t": "1"])
+        #expect(broker.disk.payloads == ["t": "1"])
         #expect(publisher.takeAcknowledgements() == [Acknowledgement(type, 7)])
         #expect(broker.commits.isEmpty, "nothing is committed that has not changed")
     }
@@ -53,7 +53,7 @@ import Testing
         #expect(broker.commits.count == 1)
         broker.finishCommit()
         #expect(publisher.takeAcknowledgements().map(\.packetIdentifier) == [2, 3, 4])
-        #expect(broker.disk == ["t": "4"] && broker.commits.isEmpty)
+        #expect(broker.disk.payloads == ["t": "4"] && broker.commits.isEmpty)
     }
 
     @Test func `is cleared there as well, and what is the server's own never gets there`() {
@@ -62,7 +62,7 @@ import Testing
         publisher.publish("u", "1", isRetained: true)
         broker.publishAsServer("$SYS/x", "1", isRetained: true)
         while !broker.commits.isEmpty { broker.finishCommit() }
-        #expect(broker.disk == ["u": "1"])
+        #expect(broker.disk.payloads == ["u": "1"])
         #expect(broker.figures.retainedCount == 2)
     }
 
@@ -84,12 +84,12 @@ import Testing
         #expect(successor.number == number, "it has the place of the one that has gone")
         _ = successor.take()
         broker.finishCommit()
-        #expect(successor.take() == [] && broker.disk == ["t": "1"])
+        #expect(successor.take() == [] && broker.disk.payloads == ["t": "1"])
     }
 
     @Test func `is acknowledged before where nobody wants to wait, and gets there all the same`() {
         let broker = ShardHarness()
-        broker.keepOnDisk(waits: false)
+        broker.keepOnDisk(DurabilityRules(.relaxed))
         let publisher = broker.connect("c")
         _ = publisher.take()
         publisher.publish("t", "1", .atLeastOnce, identifier: 1, isRetained: true)
@@ -97,7 +97,7 @@ import Testing
         publisher.publish("t", "2", .exactlyOnce, identifier: 2, isDuplicate: true, isRetained: true)
         #expect(publisher.takeAcknowledgements().map(\.packetIdentifier) == [1, 2, 2])
         while !broker.commits.isEmpty { broker.finishCommit() }
-        #expect(broker.disk == ["t": "2"])
+        #expect(broker.disk.payloads == ["t": "2"])
     }
 
     @Test func `takes no more room than what is retained, while the disk takes nothing`() {
@@ -120,7 +120,7 @@ import Testing
             if !broker.commits.isEmpty, generator.below(3) == 0 { broker.finishCommit() }
         }
         while !broker.commits.isEmpty { broker.finishCommit() }
-        #expect(broker.disk == expected)
+        #expect(broker.disk.payloads == expected)
         #expect(publishers.map { $0.takeAcknowledgements().count }.reduce(0, +) == 2_000)
     }
 }

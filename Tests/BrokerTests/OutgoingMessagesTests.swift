@@ -18,6 +18,7 @@ private struct TwinQueues {
     let limits: Limits
     var queue = OutgoingMessages()
     var held = HeldMessages()
+    var ledger: Ledger?
     var entries: [Entry] = []
     var latestIdentifier: PacketIdentifier = 0
     var payload = 0
@@ -30,7 +31,7 @@ private struct TwinQueues {
         let waiting = entries.count - inFlight.count
         var number: HeldMessages.Number = 0
         let admission = queue.append(
-            message, qos: qos, isRetained: false, limits: limits, held: &held, as: &number)
+            message, qos: qos, isRetained: false, limits: limits, held: &held, as: &number, ledger: &ledger)
         let isDropped = limits.queuedMessages > 0 && waiting >= limits.queuedMessages
         guard (admission == .isDropped) == isDropped else { return "\(payload) is \(admission)" }
         if !isDropped { entries.append(Entry(payload: "\(payload)", qos: qos)) }
@@ -38,7 +39,7 @@ private struct TwinQueues {
     }
 
     mutating func next() -> String? {
-        let next = queue.next(limits, held: &held)
+        let next = queue.next(limits, held: &held, ledger: &ledger)
         if let index = entries.firstIndex(where: { $0.isSent && !$0.isResent }) {
             entries[index].isResent = true
             let expected = entries[index]
@@ -62,6 +63,10 @@ private struct TwinQueues {
         return next.item.packetIdentifier == latestIdentifier ? nil : "identifier \(next.item.packetIdentifier)"
     }
 
+    private func wasReleased(_ identifier: PacketIdentifier) -> Bool {
+        entries.contains { $0.isSent && $0.identifier == identifier && $0.isReleased }
+    }
+
     private var windowIsOpen: Bool {
         inFlight.count < limits.inFlightCeiling
             && inFlight.first?.identifier != (latestIdentifier == .max ? 1 : latestIdentifier + 1)
@@ -73,19 +78,21 @@ private struct TwinQueues {
         let answer: Bool
         switch type {
         case .publishAcknowledgement:
-            answer = queue.acknowledge(identifier, held: &held)
+            answer = queue.acknowledge(identifier, held: &held, ledger: &ledger)
             if let index, entries[index].qos == .atLeastOnce {
                 isExpected = true
                 entries.remove(at: index)
             }
         case .publishReceived:
-            answer = queue.received(identifier, held: &held)
+            let before = queue.items.count { $0.state == .released }
+            #expect(queue.received(identifier, held: &held, ledger: &ledger) == nil, "nothing is on a disk")
+            answer = queue.items.count { $0.state == .released } > before || wasReleased(identifier)
             if let index, entries[index].qos == .exactlyOnce {
                 isExpected = true
                 entries[index].isReleased = true
             }
         default:
-            answer = queue.complete(identifier)
+            answer = queue.complete(identifier, ledger: &ledger)
             if let index, entries[index].isReleased {
                 isExpected = true
                 entries.remove(at: index)
@@ -141,6 +148,7 @@ private struct TwinQueues {
         limits.queuedMessages = 0
         var queue = OutgoingMessages()
         var held = HeldMessages()
+        var ledger: Ledger?
         let message = ApplicationMessage(topic: "t", payload: [])
         var inFlight: [PacketIdentifier] = []
         for _ in 0..<100_000 {
@@ -148,8 +156,9 @@ private struct TwinQueues {
             var number: HeldMessages.Number = 0
             guard
                 queue.append(
-                    message, qos: qos, isRetained: false, limits: limits, held: &held, as: &number) == .waits,
-                let (item, _) = queue.next(limits, held: &held)
+                    message, qos: qos, isRetained: false, limits: limits, held: &held, as: &number, ledger: &ledger)
+                    == .waits,
+                let (item, _) = queue.next(limits, held: &held, ledger: &ledger)
             else {
                 Issue.record("seed \(seed): the window is closed")
                 return
@@ -157,19 +166,20 @@ private struct TwinQueues {
             if item.packetIdentifier != 0 { inFlight.append(item.packetIdentifier) }
             if inFlight.count > 500 {
                 let index = generator.below(inFlight.count)
-                guard queue.acknowledge(inFlight[index], held: &held), !queue.acknowledge(inFlight[index], held: &held)
+                guard queue.acknowledge(inFlight[index], held: &held, ledger: &ledger),
+                    !queue.acknowledge(inFlight[index], held: &held, ledger: &ledger)
                 else {
                     Issue.record("seed \(seed): \(inFlight[index])")
                     return
                 }
                 inFlight.remove(at: index)
                 if generator.happens(1), let oldest = inFlight.first {  // So that the oldest never stalls the wrap.
-                    #expect(queue.acknowledge(oldest, held: &held) == true)
+                    #expect(queue.acknowledge(oldest, held: &held, ledger: &ledger) == true)
                     inFlight.removeFirst()
                 }
             }
         }
-        for identifier in inFlight { #expect(queue.acknowledge(identifier, held: &held) == true) }
+        for identifier in inFlight { #expect(queue.acknowledge(identifier, held: &held, ledger: &ledger) == true) }
         #expect(queue.waiting == 0)
         #expect(queue.inFlight == 0)
     }

@@ -13,6 +13,8 @@ final class ShardHarness {
     private enum Post {
         case mail(Mail)
         case move(TestConnection)
+        /// The sender has closed its part of the round that is under way.
+        case closed
     }
 
     private final class Shard {
@@ -48,9 +50,19 @@ final class ShardHarness {
     /// Who guesses, at whatever shard.
     let throttle = Lock(SignInThrottle(attempts: 10))
     private var answers: [(TestConnection, ControlPacket)] = []
-    /// Commits under way, oldest first, and the payloads that earlier ones have brought to the disk, by topic.
-    private(set) var commits: [(shard: Int, ticket: CommitTicket)] = []
-    private(set) var disk: [String: String] = [:]
+    /// What rounds that have ended have brought to the disk.
+    private(set) var disk = SimulatedDisk()
+    /// Rounds that are on their way there: one at most.
+    private(set) var commits: [[Changes]] = []
+    private var round: CommitTicket = 1
+    private var isRoundUnderWay = false
+    /// Shards that have not heard yet that a round begins, or that it is over.
+    private var closing: [Int] = []
+    private var ending: [Int] = []
+    private var parts: [Changes] = []
+    private var reads: [(shard: Int, request: QueueRequest)] = []
+    /// Messages that are read from a queue on the disk at once.
+    var rowsRead = 16
 
     init(
         shards count: Int = 1, limits: Limits = .withoutDamping, rules: [ListenerRules] = [ListenerRules()],
@@ -146,7 +158,8 @@ final class ShardHarness {
     private func handleUnread(_ connection: TestConnection) {
         while case .on(let shard, let number) = connection.place, !connection.unread.isEmpty,
             !shards[shard].state.isPaused(number),
-            !verifications.contains(where: { $0.connection === connection })
+            !verifications.contains(where: { $0.connection === connection }),
+            !shards[shard].state.heldConnects.contains(where: { $0.connection == number })
         {
             let bytes = connection.unread[0]
             let owner = shards[shard]
@@ -261,6 +274,7 @@ final class ShardHarness {
         for target in shards.indices where !shard.outbox.mail[target].isEmpty {
             posts[index][target].append(.mail(shard.outbox.takeMail(for: target)))
         }
+        reads += shard.state.takeQueueRequests().map { (index, $0) }
     }
 
     private func hand(_ packet: ControlPacket, to number: ConnectionNumber, of shard: Shard) {
@@ -278,7 +292,9 @@ final class ShardHarness {
     private func finish() {
         guard settlesAtOnce else { return }
         settle()
-        beginCommits()
+        guard !isRoundUnderWay, shards.contains(where: { $0.state.hasUncommitted }) else { return }
+        beginRound()
+        settle()
     }
 
     func publishAsServer(_ topic: String, _ payload: String, isRetained: Bool) {
@@ -292,28 +308,65 @@ final class ShardHarness {
     // MARK: The store
 
     /// From now on there is one, and a test says when a commit ends.
-    func keepOnDisk(waits: Bool = true) {
-        directory.withLock { $0.begin(with: []) }
-        for shard in shards { shard.state.keepOnDisk(waits: waits) }
-    }
-
-    private func beginCommits() {
-        for (index, shard) in shards.enumerated() {
-            if let ticket = shard.state.beginCommit() { commits.append((index, ticket)) }
+    func keepOnDisk(_ durability: DurabilityRules = DurabilityRules(.acknowledged), from disk: SimulatedDisk = .init())
+    {
+        self.disk = disk
+        let next = (disk.sessions.keys.max() ?? 0) + 1
+        for shard in shards { shard.state.keepOnDisk(durability, sessions: next) }
+        directory.withLock { $0.begin(with: disk.retained, durability) }
+        for session in disk.restored {
+            let reference = directory.withLock { $0.restore(session) }
+            shards[Int(reference.number) % shards.count].state.restore(session, as: reference, now: now)
         }
+        for shard in shards { shard.state.endRestoring() }
     }
 
-    /// The oldest commit is on the disk.
+    /// Whether there is anything that is not on the disk and would get there by itself.
+    var hasUncommitted: Bool { isRoundUnderWay || shards.contains { $0.state.hasUncommitted } }
+
+    func beginRound() {
+        guard !isRoundUnderWay else { return }
+        isRoundUnderWay = true
+        closing = Array(shards.indices)
+    }
+
+    private func close(_ shard: Int) {
+        guard shards[shard].state.hasOpen(round) else { return }
+        shards[shard].state.closeRound()
+        for other in shards.indices where other != shard { posts[shard][other].append(.closed) }
+        submitIfClosed(shard)
+    }
+
+    private func submitIfClosed(_ shard: Int) {
+        guard let part = shards[shard].state.takeClosed() else { return }
+        parts.append(part)
+        guard parts.count == shards.count else { return }
+        commits.append(parts)
+        parts = []
+    }
+
+    /// The round that is under way is on the disk, and the shards hear of it one by one.
     func finishCommit() {
-        let (index, ticket) = commits.removeFirst()
-        for retained in directory.withLock({ $0.takeUnsavedRetained() }) {
-            let topic = String(decoding: retained.message.bytes[retained.message.topicRange], as: UTF8.self)
-            let payload = retained.message.bytes[retained.message.topicRange.upperBound...]
-            disk[topic] = payload.isEmpty ? nil : String(decoding: payload, as: UTF8.self)
-        }
-        _ = shards[index].state.commitEnded(ticket, into: &shards[index].outbox)
-        apply(index)
+        disk.write(commits.removeFirst(), directory.withLock { $0.takeUnsavedRetained() })
+        round += 1
+        isRoundUnderWay = false
+        ending = Array(shards.indices)
         finish()
+    }
+
+    private func end(_ index: Int) {
+        let shard = shards[index]
+        _ = shard.state.commitEnded(now: now, into: &shard.outbox)
+        apply(index)
+        handleWoken(index)
+    }
+
+    private func answer(_ read: (shard: Int, request: QueueRequest)) {
+        let shard = shards[read.shard]
+        let (rows, isAll) = disk.read(read.request, atMost: rowsRead)
+        shard.state.take(rows, of: read.request, isAll: isAll, now: now, into: &shard.outbox)
+        apply(read.shard)
+        handleWoken(read.shard)
     }
 
     /// Does one thing that is under way, picked by the seed; false when nothing is.
@@ -329,15 +382,34 @@ final class ShardHarness {
             }
             return true
         }
-        var choices: [(sender: Int, receiver: Int)] = []
+        var choices: [Choice] = []
         for sender in shards.indices {
-            for receiver in shards.indices where !posts[sender][receiver].isEmpty { choices.append((sender, receiver)) }
-            if shards[sender].state.hasWork { choices.append((sender, -1)) }
+            for receiver in shards.indices where !posts[sender][receiver].isEmpty {
+                choices.append(.carry(sender, receiver))
+            }
+            if shards[sender].state.hasWork { choices.append(.work(sender)) }
         }
+        // A shard hears that a round is over before it hears of the next.
+        choices += ending.indices.map { .end($0) }
+        choices += closing.indices.filter { !ending.contains(closing[$0]) }.map { .close($0) }
+        choices += reads.indices.map { .read($0) }
         guard !choices.isEmpty else { return false }
-        let (sender, receiver) = generator.element(of: choices)
-        if receiver < 0 { work(sender) } else { carry(from: sender, to: receiver) }
+        switch generator.element(of: choices) {
+        case .carry(let sender, let receiver): carry(from: sender, to: receiver)
+        case .work(let shard): work(shard)
+        case .end(let index): end(ending.remove(at: index))
+        case .close(let index): close(closing.remove(at: index))
+        case .read(let index): answer(reads.remove(at: index))
+        }
         return true
+    }
+
+    private enum Choice {
+        case carry(Int, Int)
+        case work(Int)
+        case end(Int)
+        case close(Int)
+        case read(Int)
     }
 
     func settle() { while step() {} }
@@ -351,8 +423,12 @@ final class ShardHarness {
     private func carry(from sender: Int, to receiver: Int) {
         switch posts[sender][receiver].removeFirst() {
         case .mail(let mail):
-            shards[receiver].state.deliver(mail, into: &shards[receiver].outbox)
+            shards[receiver].state.deliver(mail, from: sender, into: &shards[receiver].outbox)
             apply(receiver)
+        case .closed:
+            close(receiver)
+            shards[receiver].state.noteClosed(by: sender)
+            submitIfClosed(receiver)
         case .move(let connection):
             let number = freeNumber(on: receiver)
             connection.place = .on(shard: receiver, number)

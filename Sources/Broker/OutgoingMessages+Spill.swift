@@ -1,0 +1,105 @@
+package import MQTT
+
+/// A message of a queue as the disk has it.
+package struct QueuedMessage: Sendable {
+    package let sequence: UInt64
+    package let qos: QoS
+    package let isRetained: Bool
+    package let isReleased: Bool
+    package let isShared: Bool
+    /// 0: it has none yet.
+    package let packetIdentifier: PacketIdentifier
+    /// Nil for one that is released.
+    package let message: ApplicationMessage?
+
+    package init(
+        sequence: UInt64, qos: QoS, isRetained: Bool, isReleased: Bool, isShared: Bool,
+        packetIdentifier: PacketIdentifier, message: ApplicationMessage?
+    ) {
+        self.sequence = sequence
+        self.qos = qos
+        self.isRetained = isRetained
+        self.isReleased = isReleased
+        self.isShared = isShared
+        self.packetIdentifier = packetIdentifier
+        self.message = message
+    }
+}
+
+/// Asks the store for the next messages of a queue.
+package struct QueueRequest: Sendable {
+    package let reference: SessionReference
+    package let session: StoredSession
+    /// Those behind this place in the queue.
+    package let after: UInt64
+    /// The last round that was on the disk: whatever is in it can be read.
+    package let committed: CommitTicket
+}
+
+extension OutgoingMessages {
+    /// The end of a queue that lies on the disk only. What comes while there is such an end gets there too, so that the order
+    /// never breaks.
+    struct Spill: Sendable {
+        fileprivate(set) var count = 0
+        fileprivate(set) var bytes = 0
+        /// Place of the last message that was in memory.
+        var readThrough: UInt64 = 0
+        /// In which the latest of it gets to the disk.
+        fileprivate var latestRound: CommitTicket = 0
+        fileprivate var isBeingRead = false
+        /// All that was on the disk then has been read.
+        fileprivate var exhausted: CommitTicket?
+
+        init(count: Int = 0, bytes: Int = 0) {
+            self.count = count
+            self.bytes = bytes
+        }
+
+        mutating func add(bytes: Int, in round: CommitTicket) {
+            count += 1
+            self.bytes += bytes
+            latestRound = max(latestRound, round)
+        }
+    }
+
+    /// Nothing of it was read since the broker began.
+    var isUnread: Bool { spill.count > 0 && spill.readThrough == 0 }
+
+    /// What should be read next, if there is something and room for it.
+    mutating func request(_ reference: SessionReference, committed: CommitTicket) -> QueueRequest? {
+        guard spill.count > 0, !spill.isBeingRead, waiting < Limits.waitingInMemory / 2, spill.exhausted != committed
+        else { return nil }
+        spill.isBeingRead = true
+        return QueueRequest(
+            reference: reference, session: session, after: spill.readThrough, committed: committed)
+    }
+
+    /// It waits for a commit to have more to read.
+    var awaitsRows: Bool { spill.count > 0 && !spill.isBeingRead && spill.exhausted != nil && waiting == 0 }
+
+    /// Puts what was read behind the others. `isAll`: there was no more on the disk. Returns how many should have been there
+    /// and were not.
+    mutating func take(
+        _ rows: [QueuedMessage], of request: QueueRequest, isAll: Bool, waits: Bool, held: inout HeldMessages
+    ) -> Int {
+        spill.isBeingRead = false
+        for row in rows { take(row, waits, &held) }
+        guard isAll else { return 0 }
+        spill.exhausted = request.committed
+        guard spill.latestRound <= request.committed else { return 0 }
+        defer { (spill.count, spill.bytes) = (0, 0) }
+        return spill.count
+    }
+
+    private mutating func take(_ row: QueuedMessage, _ waits: Bool, _ held: inout HeldMessages) {
+        let bytes = row.message?.payloadCount ?? 0
+        var number: HeldMessages.Number = 0
+        if row.message != nil { held.hold(&number, bytes: bytes) }
+        let item = Item(
+            message: row.message, held: number, qos: row.qos, isRetained: row.isRetained, sequence: row.sequence,
+            isShared: row.isShared, waits: waits)
+        spill.count -= min(1, spill.count)
+        spill.bytes = max(0, spill.bytes - bytes)
+        restore(item, row)
+    }
+}

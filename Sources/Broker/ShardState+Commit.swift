@@ -1,0 +1,268 @@
+import Access
+import Locks
+import MQTT
+
+/// A connection whose CONNECT waits for the disk; it is handled when that has come.
+struct HeldConnect: Sendable {
+    enum Reason: Equatable, Sendable {
+        /// What it has discarded is not gone there yet.
+        case commit(CommitTicket)
+        /// What was in flight to its session is not read yet.
+        case queue(SessionReference)
+    }
+
+    let connection: ConnectionNumber
+    let reason: Reason
+}
+
+/// A will that an earlier process has left.
+struct PendingWill: Sendable {
+    let slot: Int
+    let reference: SessionReference
+    let will: WillMessage
+    let due: Instant
+}
+
+/// What gets to the disk, and what waits for it.
+extension ShardState {
+    // MARK: Rounds
+
+    /// From now on the caller brings what changes to the disk, in rounds (`Ledger`). `sessions`, `shared`: the first numbers
+    /// that nothing on the disk has.
+    package mutating func keepOnDisk(
+        _ durability: DurabilityRules, sessions: StoredSession = 1, shared: SharedMessage = 1
+    ) {
+        ledger = Ledger(
+            durability, shards: shards, sessions: sessions + StoredSession(shard), shared: shared + SharedMessage(shard)
+        )
+    }
+
+    /// Whether somebody waits for the open round.
+    package var awaitsCommit: Bool { ledger?.isUrgent ?? false }
+
+    /// Whether there is anything for a round.
+    package var hasUncommitted: Bool { ledger?.hasChanges ?? false }
+
+    /// Whether this shard has not closed its part of a round yet.
+    package func hasOpen(_ round: CommitTicket) -> Bool { ledger?.isOpen(round) ?? false }
+
+    /// Closes this shard's part of the open round. The caller has sent all mail, and tells the others behind it.
+    package mutating func closeRound() { ledger?.close() }
+
+    /// That shard has closed its part of the round that this one has closed.
+    package mutating func noteClosed(by shard: Int) { ledger?.mark(shard) }
+
+    /// This shard's part of the closed round, once it has all of it.
+    package mutating func takeClosed() -> Changes? { ledger?.takeClosed() }
+
+    /// The round is on the disk: what waited for it goes on. Returns the connections whose acknowledgements have left, or
+    /// that have their place; the caller reads them again, and asks `takeWoken` for others.
+    package mutating func commitEnded(now: Instant, into outbox: inout Outbox) -> [ConnectionNumber] {
+        guard let ticket = ledger?.end() else { return [] }
+        var numbers: [ConnectionNumber] = []
+        swap(&numbers, &awaitingCommit)
+        for number in numbers {
+            while let next = connections[Int(number)].acknowledgements.next(committed: ticket) {
+                switch next {
+                case .acknowledgement(let acknowledgement): outbox.acknowledge(number, acknowledgement)
+                case .subscription(let acknowledgement): outbox.acknowledgeSubscribe(number, acknowledgement)
+                }
+            }
+            if connections[Int(number)].acknowledgements.count > 0 { awaitingCommit.append(number) }
+            guard connections[Int(number)].phase == .connected else { continue }
+            if !sessions[connections[Int(number)].slot].cursors.isEmpty { catchUp(number, into: &outbox) }
+        }
+        var slots: [Int] = []
+        swap(&slots, &awaitingDisk)
+        for slot in slots {
+            sessions[slot].isAwaitingDisk = false
+            if sessions[slot].connection != Session.noConnection { catchUp(sessions[slot].connection, into: &outbox) }
+        }
+        wakeHeld(now) { if case .commit(let awaited) = $0 { awaited <= ticket } else { false } }
+        return numbers
+    }
+
+    /// What the packet at hand has changed of a session: the commit that its answer waits for.
+    mutating func commit(of slot: Int) -> CommitTicket? {
+        guard sessions[slot].stored != 0, let waits = ledger?.waits else { return nil }
+        return ledger?.note(waits: waits)
+    }
+
+    // MARK: Messages
+
+    @inline(__always)
+    func durability(of message: ApplicationMessage) -> Durability {
+        ledger?.durability.durability(of: message.bytes.span.extracting(message.topicRange)) ?? .memory
+    }
+
+    /// A message of the outbox is about to be delivered: whether it gets to the disk, on whatever shard.
+    mutating func noteLasting(_ message: Int, qos: QoS, _ outbox: inout Outbox) {
+        var count = 0
+        for receiver in receivers where receiver.isLasting && granted(qos, receiver.maximumQoS) != .atMostOnce {
+            count += 1
+        }
+        guard count > 0, let rules = ledger?.durability else { return }
+        let durability = outbox.messages.withBytes(of: message) { bytes in
+            rules.durability(of: bytes.extracting(2..<(2 + (Int(bytes[0]) << 8 | Int(bytes[1])))))
+        }
+        guard durability > .memory else { return }
+        neededCommit = ledger?.note(waits: durability == .acknowledged) ?? neededCommit
+        if count > 1, let number = ledger?.numberShared() { outbox.shareOnDisk(message, as: number) }
+    }
+
+    /// The Packet Identifier of a message has to outlive the process as long as what came of the message.
+    mutating func keepInbound(_ identifier: PacketIdentifier, _ topic: Span<UInt8>, _ slot: Int) {
+        guard let durability = ledger?.durability.durability(of: topic), durability > .memory else { return }
+        ledger?.insertInbound(identifier, of: sessions[slot].stored)
+        neededCommit = ledger?.note(waits: durability == .acknowledged) ?? neededCommit
+    }
+
+    /// What goes out next for a session. Where it is not there yet, or must not go before a commit, that will be seen to.
+    @inline(__always)
+    mutating func nextMessage(_ slot: Int) -> (item: OutgoingMessages.Item, isDuplicate: Bool)? {
+        let next = sessions[slot].outgoing.next(limits, held: &held, ledger: &ledger)
+        if sessions[slot].stored != 0 { attend(slot) }
+        return next
+    }
+
+    private mutating func attend(_ slot: Int) {
+        let awaited = sessions[slot].outgoing.nextAwaits(ledger)
+        if let awaited { ledger?.urge(awaited) }
+        requestRows(slot)
+        guard awaited != nil || sessions[slot].outgoing.awaitsRows, !sessions[slot].isAwaitingDisk else { return }
+        sessions[slot].isAwaitingDisk = true
+        awaitingDisk.append(slot)
+    }
+
+    // MARK: Sessions
+
+    /// A new session gets its place on the disk.
+    mutating func keepSession(_ slot: Int) {
+        guard let number = ledger?.numberSession() else { return }
+        sessions[slot].outgoing = OutgoingMessages(session: number)
+        let reference = sessions[slot].reference
+        directory.withLock { $0.setLasting(reference) }
+    }
+
+    /// Whose it is, or since when its client is away, has changed.
+    mutating func storeSession(_ slot: Int) {
+        guard sessions[slot].stored != 0 else { return }
+        let isAway = sessions[slot].connection == Session.noConnection
+        let row = Changes.SessionRow(
+            session: sessions[slot].stored, client: sessions[slot].client, participant: sessions[slot].participant,
+            absentSince: isAway ? sessions[slot].absentSince : nil)
+        ledger?.keep(row, at: &sessions[slot].change)
+    }
+
+    /// The will of a session's client, or that there is none any more.
+    mutating func storeWill(_ will: WillMessage?, _ slot: Int, silence: Int64) {
+        guard sessions[slot].stored != 0, will != nil || sessions[slot].hasStoredWill else { return }
+        sessions[slot].isWillDue = false
+        sessions[slot].hasStoredWill = will != nil
+        ledger?.setWill(will.map { StoredWill(will: $0, silence: silence) }, of: sessions[slot].stored)
+    }
+
+    // MARK: CONNECT
+
+    /// The CONNECT is handled again when the disk has done its part.
+    mutating func hold(_ number: ConnectionNumber, until reason: HeldConnect.Reason, _ outbox: inout Outbox) {
+        heldConnects.append(HeldConnect(connection: number, reason: reason))
+        holdConnect(number, &outbox)
+    }
+
+    private mutating func wakeHeld(_ now: Instant, _ isOver: (HeldConnect.Reason) -> Bool) {
+        guard !heldConnects.isEmpty else { return }
+        let over = heldConnects.filter { isOver($0.reason) }
+        heldConnects.removeAll { isOver($0.reason) }
+        for held in over { wake(held.connection, now: now) }
+    }
+
+    // MARK: Queues on the disk
+
+    /// Whether a session's queue has to be read before its client can be answered; it will be.
+    mutating func isUnread(_ slot: Int) -> Bool {
+        guard sessions[slot].outgoing.isUnread else { return false }
+        requestRows(slot)
+        return true
+    }
+
+    private mutating func requestRows(_ slot: Int) {
+        guard let committed = ledger?.committed else { return }
+        let request = sessions[slot].outgoing.request(sessions[slot].reference, committed: committed)
+        if let request { queueRequests.append(request) }
+    }
+
+    /// What shall be read from the disk; each is answered by `take`.
+    package mutating func takeQueueRequests() -> [QueueRequest] {
+        guard !queueRequests.isEmpty else { return [] }
+        defer { queueRequests = [] }
+        return queueRequests
+    }
+
+    /// What was asked for. `isAll`: there was no more. The caller asks `takeWoken`.
+    package mutating func take(
+        _ rows: [QueuedMessage], of request: QueueRequest, isAll: Bool, now: Instant, into outbox: inout Outbox
+    ) {
+        let slot = slot(of: request.reference.number)
+        guard sessions[slot].reference == request.reference else { return }
+        let missing = sessions[slot].outgoing.take(
+            rows, of: request, isAll: isAll, waits: ledger?.waits ?? false, held: &held)
+        counters.publishesDropped += UInt64(missing)
+        wakeHeld(now) { $0 == .queue(request.reference) }
+        if sessions[slot].connection != Session.noConnection { catchUp(sessions[slot].connection, into: &outbox) }
+    }
+
+    /// Whether what is retained may be sent for a session's new subscriptions: behind their SUBACK.
+    func mayReadRetained(_ slot: Int) -> Bool {
+        guard sessions[slot].subscribedIn != 0, let ledger else { return true }
+        return sessions[slot].subscribedIn <= ledger.committed
+    }
+
+    // MARK: The start
+
+    /// A session that was on the disk lives here from now on.
+    package mutating func restore(_ restored: RestoredSession, as reference: SessionReference, now: Instant) {
+        let slot = slot(of: reference.number)
+        while sessions.count <= slot { sessions.append(Session()) }
+        var session = Session(client: restored.client, reference: reference)
+        session.cleanSession = false
+        session.participant = restored.participant
+        session.accessGeneration = accessGeneration &- 1  // Its rights are asked for when it needs them.
+        session.isMember = restored.hasSharedSubscriptions
+        for identifier in restored.inbound { _ = session.incoming.insert(identifier) }
+        session.outgoing = OutgoingMessages(
+            session: restored.session, spill: .init(count: restored.queued, bytes: restored.queuedBytes),
+            nextSequence: restored.nextSequence)
+        if let will = restored.will {
+            session.hasStoredWill = true
+            session.isWillDue = true
+            let silence = will.silence == 0 ? Limits.unreadPatience : will.silence
+            pendingWills.append(PendingWill(slot: slot, reference: reference, will: will.will, due: now + silence))
+        }
+        session.absentSince = restored.absentSince ?? now
+        sessions[slot] = session
+        if restored.absentSince == nil { storeSession(slot) }
+    }
+
+    /// All sessions are restored.
+    package mutating func endRestoring() {
+        pendingWills.sort { ($1.due, $1.slot) < ($0.due, $0.slot) }
+        if limits.sessionExpiry > 0 {
+            absent = ArrivalOrder()
+            beginExpiry()
+        }
+        sweptSessions = 0  // Some of them are perhaps nobody's any more.
+    }
+
+    /// Of clients that were connected when the broker ended, and did not come back.
+    mutating func publishPendingWills(_ now: Instant, into outbox: inout Outbox) {
+        while let pending = pendingWills.last, pending.due <= now {
+            pendingWills.removeLast()
+            let slot = pending.slot
+            guard sessions[slot].reference == pending.reference, sessions[slot].isWillDue else { continue }
+            storeWill(nil, slot, silence: 0)
+            guard mayPublishWill(pending.will.message, slot) else { continue }
+            publish(pending.will, of: sessions[slot].participant, into: &outbox)
+        }
+    }
+}
