@@ -8,6 +8,7 @@ extension Settings {
             try checkListeners()
         }
         try checkSupport()
+        if isOverriding { try checkStorage() }
         let new = warnings.sorted { $0.order < $1.order }.map(\.warning)
         configuration.warnings += new
         return configuration
@@ -89,6 +90,16 @@ extension Settings {
                 "'enable_proxy_protocol 2' goes with neither TLS of its own nor 'use_subject_as_username'",
                 .enableProxyProtocol, index)
         }
+    }
+
+    /// Only when the environment and the flags have spoken, which may name the place.
+    private func checkStorage() throws(ConfigurationError) {
+        guard configuration.storageDirectory == nil, let durability = configuration.durability, durability != .memory
+        else { return }
+        let place = configuration.places[Configuration.Key.durability.rawValue]
+        throw ConfigurationError(
+            file: place?.file ?? "", line: place?.line,
+            reason: "'durability \(durability.rawValue)' needs 'data_dir' or 'persistence true'")
     }
 
     /// The first line that asks for what this version doesn't have.

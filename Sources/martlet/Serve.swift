@@ -93,9 +93,6 @@ struct Serve: AsyncParsableCommand {
         defer { pidFile?.remove() }
         if let path = configuration.storageDirectory {
             do { try DataDirectory.make(path, for: owner) } catch { throw Failure(.failed, "data_dir: \(error)") }
-        } else if let durability = configuration.durability, durability != .memory {
-            throw Failure(
-                .badConfiguration, "'durability \(durability.rawValue)' needs 'data_dir' or 'persistence true'")
         }
         if let user {
             server.giveSockets(to: user.user, user.group)

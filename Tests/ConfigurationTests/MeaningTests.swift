@@ -308,6 +308,23 @@ private func warnings(_ text: String, _ support: Configuration.Support = .built)
         #expect(try warnings("durability_topic # relaxed") == ["f.conf:1: warning: 'durability_topic': \(warning)"])
     }
 
+    @Test func `that promises a disk needs a place on one, from whoever speaks last`() throws {
+        let file = try parse("shards 1\ndurability relaxed")
+        let error = ConfigurationError(
+            file: "f.conf", line: 2, reason: "'durability relaxed' needs 'data_dir' or 'persistence true'")
+        #expect(throws: error) { try file.applying(environment: [:]) }
+        #expect(try file.applying(environment: ["MARTLET_DATA_DIR": "/x"]).storageDirectory == "/x")
+        #expect(try file.applying(environment: ["MARTLET_DURABILITY": "memory"]).effectiveDurability == .memory)
+        var flag = file
+        flag.dataDirectory = "/y"
+        #expect(try flag.applying(environment: [:]).effectiveDurability == .relaxed)
+        let variable = ConfigurationError(
+            file: "MARTLET_DURABILITY", reason: "'durability acknowledged' needs 'data_dir' or 'persistence true'")
+        #expect(throws: variable) {
+            try parse("shards 1").applying(environment: ["MARTLET_DURABILITY": "acknowledged"])
+        }
+    }
+
     @Test func `takes one word, and warns about more unless it is a comment`() throws {
         #expect(
             try warnings("max_inflight_messages 2 0\nshards 2 # two\nlistener 1883 ::1 x\nlog_dest stdout x") == [

@@ -37,6 +37,7 @@ enum Sample {
         let bytes = try bytes(name)
         do throws(ConfigurationError) {
             let configuration = try Configuration.parse(bytes, file: name, including: included, support: support)
+                .applying(environment: [:], support: support)
             let count = configuration.warnings.count
             return count == 0 ? "ok" : "warnings \(count)"
         } catch {

@@ -33,6 +33,10 @@ extension System {
             ("include_dir /nonexistent", ":1: 'include_dir' /nonexistent: No such file or directory"),
             ("listener 1883\nacl_file /nonexistent", ":2: 'acl_file' /nonexistent: No such file or directory"),
             ("listener 1883\nallow_anonymus true", ":2: unknown key 'allow_anonymus'; did you mean 'allow_anonymous'?"),
+            (
+                "durability relaxed\nlistener 1883",
+                ":1: 'durability relaxed' needs 'data_dir' or 'persistence true'"
+            ),
         ])
         func `says in one line what is wrong, with status 3`(_ text: String, _ expected: String) throws {
             let file = temporaryFile("conf")
