@@ -1,5 +1,6 @@
 package import Access
 internal import Certificates
+internal import Dispatch
 internal import FoundationEssentials
 package import Store
 
@@ -39,7 +40,7 @@ package actor Management {
     package static let firstAdminFile = "first-admin"
     static let firstAdminEmail = "admin@localhost"
 
-    private let executor = QueueExecutor("management")
+    private let executor = QueueExecutor("management", qos: .utility)
     package nonisolated var unownedExecutor: UnownedSerialExecutor { unsafe executor.asUnownedSerialExecutor() }
 
     let store: FleetStore
