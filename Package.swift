@@ -54,6 +54,13 @@ let package = Package(
             swiftSettings: settings),
         .target(
             name: "Transport", dependencies: ["CLinux", "COpenSSL", "Cryptography", "Locks"], swiftSettings: settings),
+        .target(
+            name: "Backup",
+            dependencies: [
+                "CLinux", "Certificates", "Cryptography", "Store",
+                .product(name: "GRDBSQLite", package: "GRDB.swift"),
+            ],
+            swiftSettings: settings),
         .target(name: "Configuration", swiftSettings: settings),
         .target(
             name: "Logs", dependencies: ["Locks", "Transport", .product(name: "Logging", package: "swift-log")],
@@ -77,8 +84,8 @@ let package = Package(
         .executableTarget(
             name: "martlet",
             dependencies: [
-                "Access", "Broker", "Certificates", "Configuration", "Conformance", "Cryptography", "Durability",
-                "Logs",
+                "Access", "Backup", "Broker", "Certificates", "Configuration", "Conformance", "Cryptography",
+                "Durability", "Logs",
                 "Management", "Server", "Store", "Transport",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
@@ -99,6 +106,12 @@ let package = Package(
                 .product(name: "GRDB", package: "GRDB.swift"), .product(name: "Logging", package: "swift-log"),
             ],
             exclude: ["Releases"], swiftSettings: testSettings),
+        .testTarget(
+            name: "BackupTests",
+            dependencies: [
+                "Backup", "Broker", "Certificates", "Durability", "Seeded", "Store",
+                .product(name: "GRDBSQLite", package: "GRDB.swift"),
+            ], swiftSettings: testSettings),
         .testTarget(name: "MQTTTests", dependencies: ["MQTT", "Seeded"], swiftSettings: testSettings),
         // What a broker must do, and random programs to ask it: for two of the suites.
         .target(

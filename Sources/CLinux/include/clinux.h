@@ -45,3 +45,12 @@ size_t resident_bytes(void);
 
 /// The user who is at the other end of a unix socket (SO_PEERCRED), as it was when it connected; -1 where that can't be told.
 int64_t peer_user(int socket);
+
+// Backup.
+
+/// `renameat2` with RENAME_NOREPLACE.
+int rename_without_replacing(const char *from, const char *to);
+/// `renameat2` with RENAME_EXCHANGE.
+int exchange_names(const char *one, const char *other);
+/// `syncfs`: all of the file system that a descriptor is on.
+int write_back_file_system(int descriptor);
