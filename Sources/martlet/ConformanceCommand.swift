@@ -1,7 +1,6 @@
 internal import ArgumentParser
 internal import Conformance
 internal import Glibc
-internal import Synchronization
 internal import Transport
 
 /// `martlet conformance --host HOST --port PORT`
@@ -210,12 +209,4 @@ struct ConformanceCommand: AsyncParsableCommand {
     private static func listing(_ cases: [Case]) -> String {
         cases.map { "\($0.name)  \($0.proves.joined(separator: ","))  \($0.title)" }.joined(separator: "\n")
     }
-}
-
-/// Whether somebody has pressed Ctrl-C, or asked the process to end.
-private final class Interruption: Sendable {
-    private let flag = Atomic<Bool>(false)
-
-    var isNoted: Bool { flag.load(ordering: .relaxed) }
-    func note() { flag.store(true, ordering: .relaxed) }
 }
