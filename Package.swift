@@ -85,8 +85,7 @@ let package = Package(
             name: "martlet",
             dependencies: [
                 "Access", "Backup", "Broker", "Certificates", "Configuration", "Conformance", "Cryptography",
-                "Durability", "Logs",
-                "Management", "Server", "Store", "Transport",
+                "Durability", "Logs", "Management", "Server", "Store", "Transport",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -109,7 +108,7 @@ let package = Package(
         .testTarget(
             name: "BackupTests",
             dependencies: [
-                "Backup", "Broker", "Certificates", "Durability", "Seeded", "Store",
+                "Backup", "Cryptography", "Seeded", "Store",
                 .product(name: "GRDBSQLite", package: "GRDB.swift"),
             ], swiftSettings: testSettings),
         .testTarget(name: "MQTTTests", dependencies: ["MQTT", "Seeded"], swiftSettings: testSettings),
