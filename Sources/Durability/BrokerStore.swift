@@ -42,7 +42,7 @@ package actor BrokerStore {
         package var isFailing = false
     }
 
-    private let executor = StoreExecutor()
+    private let executor = QueueExecutor("broker store")
     package nonisolated var unownedExecutor: UnownedSerialExecutor { unsafe executor.asUnownedSerialExecutor() }
 
     private var checkpointer: Checkpointer
@@ -260,7 +260,7 @@ package actor BrokerStore {
 
 /// Moves pages from the log into the file by a connection of its own, so that commits go on.
 private actor Checkpointer {
-    private let executor = StoreExecutor()
+    private let executor = QueueExecutor("broker store checkpoints")
     nonisolated var unownedExecutor: UnownedSerialExecutor { unsafe executor.asUnownedSerialExecutor() }
 
     private let path: String
@@ -287,16 +287,4 @@ private actor Checkpointer {
             return 0
         }
     }
-}
-
-/// The store's queue: it may block.
-private final class StoreExecutor: SerialExecutor {
-    private let queue = DispatchQueue(label: "broker store")
-
-    func enqueue(_ job: consuming ExecutorJob) {
-        let job = UnownedJob(job)
-        queue.async { unsafe job.runSynchronously(on: self.asUnownedSerialExecutor()) }
-    }
-
-    func asUnownedSerialExecutor() -> UnownedSerialExecutor { unsafe UnownedSerialExecutor(ordinary: self) }
 }
