@@ -10,6 +10,8 @@ struct AcknowledgementQueue: Sendable {
     enum Answer: Sendable {
         case acknowledgement(Acknowledgement)
         case subscription(SubscribeAcknowledgement)
+        /// Needs no commit, but says to many that what they sent before is done.
+        case ping
     }
 
     private struct Waiting: Sendable {
@@ -27,6 +29,13 @@ struct AcknowledgementQueue: Sendable {
         if ticket == nil, waiting.isEmpty { return true }
         waiting.append(Waiting(answer: answer(), ticket: ticket))
         return false
+    }
+
+    /// Takes out what answers to PINGREQ; returns how many there were.
+    mutating func removePings() -> Int {
+        let before = waiting.count
+        waiting.removeAll { if case .ping = $0.answer { true } else { false } }
+        return before - waiting.count
     }
 
     /// The next acknowledgement that needs no commit later than `ticket`.

@@ -64,6 +64,8 @@ package struct Limits: Sendable {
     /// Messages that are read from there at once, and their bytes.
     package static let rowsRead = 512
     package static let rowBytesRead = 1 << 20
+    /// Milliseconds that a PINGRESP waits behind acknowledgements that wait for the disk.
+    package static let pingPatience: Int64 = 1000
     /// Members of a shared subscription that are looked at to find one that is connected.
     package static let groupMembersSearched = 256
     /// Milliseconds for which a connection that is not read, because its output is full or a mailbox is, may take

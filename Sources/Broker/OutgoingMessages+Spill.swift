@@ -32,6 +32,8 @@ package struct QueueRequest: Sendable {
     package let session: StoredSession
     /// Those behind this place in the queue.
     package let after: UInt64
+    /// Those from this place on are perhaps not all there: a round may bring one before an earlier round's is read.
+    package let before: UInt64
     /// The last round that was on the disk: whatever is in it can be read.
     package let committed: CommitTicket
 }
@@ -44,8 +46,9 @@ extension OutgoingMessages {
         fileprivate(set) var bytes = 0
         /// Place of the last message that was in memory.
         var readThrough: UInt64 = 0
-        /// In which the latest of it gets to the disk.
-        fileprivate var latestRound: CommitTicket = 0
+        /// Of the rounds that bring it to the disk the first place in the queue that each is about: what has come late from
+        /// another shard stands behind what is in the next round.
+        private var rounds: [(round: CommitTicket, first: UInt64)] = []
         fileprivate var isBeingRead = false
         /// All that was on the disk then has been read.
         fileprivate var exhausted: CommitTicket?
@@ -55,10 +58,17 @@ extension OutgoingMessages {
             self.bytes = bytes
         }
 
-        mutating func add(bytes: Int, in round: CommitTicket) {
+        mutating func add(_ sequence: UInt64, bytes: Int, in round: CommitTicket) {
             count += 1
             self.bytes += bytes
-            latestRound = max(latestRound, round)
+            guard !rounds.contains(where: { $0.round == round }) else { return }
+            rounds.append((round, sequence))
+        }
+
+        /// The place from which on it is not all on the disk; nil when it is.
+        fileprivate mutating func firstMissing(_ committed: CommitTicket) -> UInt64? {
+            if !rounds.isEmpty { rounds.removeAll { $0.round <= committed } }
+            return rounds.map(\.first).min()
         }
     }
 
@@ -71,7 +81,8 @@ extension OutgoingMessages {
         else { return nil }
         spill.isBeingRead = true
         return QueueRequest(
-            reference: reference, session: session, after: spill.readThrough, committed: committed)
+            reference: reference, session: session, after: spill.readThrough,
+            before: spill.firstMissing(committed) ?? .max, committed: committed)
     }
 
     /// It waits for a commit to have more to read.
@@ -86,7 +97,7 @@ extension OutgoingMessages {
         for row in rows { take(row, waits, &held) }
         guard isAll else { return 0 }
         spill.exhausted = request.committed
-        guard spill.latestRound <= request.committed else { return 0 }
+        guard spill.firstMissing(request.committed) == nil else { return 0 }
         defer { (spill.count, spill.bytes) = (0, 0) }
         return spill.count
     }

@@ -123,7 +123,7 @@ struct OutgoingMessages: Sendable {
                     shared: keeping.shared) ?? .none
         }
         if isSpilled {
-            spill.add(bytes: bytes, in: item.change.round)
+            spill.add(item.sequence, bytes: bytes, in: item.change.round)
             return .waits
         }
         held.hold(&number, bytes: bytes)

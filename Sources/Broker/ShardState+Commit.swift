@@ -59,6 +59,7 @@ extension ShardState {
     /// that have their place; the caller reads them again, and asks `takeWoken` for others.
     package mutating func commitEnded(now: Instant, into outbox: inout Outbox) -> [ConnectionNumber] {
         guard let ticket = ledger?.end() else { return [] }
+        (pingsDue, isDiskLate) = (nil, false)
         var numbers: [ConnectionNumber] = []
         swap(&numbers, &awaitingCommit)
         for number in numbers {
@@ -66,6 +67,7 @@ extension ShardState {
                 switch next {
                 case .acknowledgement(let acknowledgement): outbox.acknowledge(number, acknowledgement)
                 case .subscription(let acknowledgement): outbox.acknowledgeSubscribe(number, acknowledgement)
+                case .ping: outbox.respondToPing(number)
                 }
             }
             if connections[Int(number)].acknowledgements.count > 0 { awaitingCommit.append(number) }
@@ -80,6 +82,23 @@ extension ShardState {
         }
         wakeHeld(now) { if case .commit(let awaited) = $0 { awaited <= ticket } else { false } }
         return numbers
+    }
+
+    /// Behind the acknowledgements that wait, unless the disk makes them wait for so long that its client might think the
+    /// broker is gone.
+    mutating func respondToPing(_ number: ConnectionNumber, _ now: Instant, _ outbox: inout Outbox) {
+        guard !isDiskLate, !connections[Int(number)].acknowledgements.mayLeave(.ping, after: nil) else {
+            return outbox.respondToPing(number)
+        }
+        pingsDue = pingsDue ?? now + Limits.pingPatience
+    }
+
+    mutating func answerLatePings(_ now: Instant, into outbox: inout Outbox) {
+        guard let due = pingsDue, due <= now else { return }
+        (pingsDue, isDiskLate) = (nil, true)
+        for number in awaitingCommit {
+            for _ in 0..<connections[Int(number)].acknowledgements.removePings() { outbox.respondToPing(number) }
+        }
     }
 
     /// What the packet at hand has changed of a session: the commit that its answer waits for.

@@ -49,6 +49,10 @@ package struct ShardState: Sendable {
     var heldConnects: [HeldConnect] = []
     /// Wills that an earlier process has left, the first to come last.
     var pendingWills: [PendingWill] = []
+    /// When those go out that wait behind acknowledgements; nil: there are none.
+    var pingsDue: Instant?
+    /// No round has ended since they should have: the disk is slow, or fails.
+    var isDiskLate = false
     /// What shall be read from queues on the disk.
     var queueRequests: [QueueRequest] = []
     /// The messages that sessions hold, and the number of the one that is being delivered.
@@ -166,7 +170,7 @@ package struct ShardState: Sendable {
             case (.connected, .unsubscribe): unsubscribe(try Unsubscribe(body), body, number, &outbox)
             case (.connected, .pingRequest):
                 guard body.isEmpty else { throw .trailingBytes }
-                outbox.respondToPing(number)
+                respondToPing(number, now, &outbox)
             case (.connected, .disconnect):
                 guard body.isEmpty else { throw .trailingBytes }
                 end(number, .disconnected, now: now, into: &outbox)
@@ -302,6 +306,7 @@ package struct ShardState: Sendable {
     package mutating func tick(_ now: Instant, into outbox: inout Outbox) {
         expireSessions(now)
         publishPendingWills(now, into: &outbox)
+        answerLatePings(now, into: &outbox)
         fights.expire(now)
         noteEndedFights(&outbox)
         due.removeAll(keepingCapacity: true)
@@ -343,7 +348,7 @@ package struct ShardState: Sendable {
 
     /// When `tick` has something to do next.
     package func nextTick() -> Instant? {
-        let others = [nextSessionExpiry, fights.nextCheck, pendingWills.last?.due].compactMap { $0 }
+        let others = [nextSessionExpiry, fights.nextCheck, pendingWills.last?.due, pingsDue].compactMap { $0 }
         return others.reduce(timers.nextExpiry()) { min($0 ?? $1, $1) }
     }
 

@@ -32,7 +32,7 @@ struct QueueTable: ~Copyable {
         let read = try database.prepare(
             """
             SELECT sequence, flags, packet, message, coalesce(body, (SELECT body FROM message WHERE id = message))
-            FROM queue WHERE session = ? AND sequence > ? ORDER BY sequence
+            FROM queue WHERE session = ? AND sequence > ? AND sequence < ? ORDER BY sequence
             """)
         self.insert = insert
         self.share = share
@@ -132,6 +132,7 @@ struct QueueTable: ~Copyable {
         var (rows, bytes): ([QueuedMessage], Int) = ([], 0)
         read.bind(request.session, at: 1)
         read.bind(Int64(request.after), at: 2)
+        read.bind(Int64(clamping: request.before), at: 3)
         defer { read.reset() }
         while try read.step() {
             let packet = UInt16(clamping: read.number(2))

@@ -4,15 +4,6 @@ import Seeded
 import Synchronization
 import Testing
 
-/// Of all publishers together.
-private final class Count: Sendable {
-    private let number = Atomic<Int>(0)
-
-    var value: Int { number.load(ordering: .relaxed) }
-
-    func increase() { number.add(1, ordering: .relaxed) }
-}
-
 /// One client that publishes retained messages, and what it knows of them: outside of the broker, so that it outlives it.
 private final class Publisher: Sendable {
     struct Message: Sendable {
@@ -44,7 +35,7 @@ private final class Publisher: Sendable {
     }
 
     /// Publishes until the connection ends.
-    func run(port: UInt16, seed: UInt64, acknowledged: Count) {
+    func run(port: UInt16, seed: UInt64, acknowledged: SharedCount) {
         guard let client = try? RawClient(port: port), (try? client.connect(name)) != nil else { return }
         var generator = SeededGenerator(seed: seed)
         var waiting: [UInt16] = []
@@ -127,7 +118,7 @@ extension System {
                     ["data_dir DIR/data", "allow_anonymous true", "max_inflight_messages 0"], in: directory)
                 let reader = try broker.client("reader")
                 for publisher in publishers { publisher.check(try retained(publisher.topics, reader)) }
-                let acknowledged = Count()
+                let acknowledged = SharedCount()
                 let enough = 1 + generator.below(3_000)
                 let seed = UInt64(round * 10)
                 let end = { @Sendable [program = broker.program.pid] in
@@ -147,6 +138,65 @@ extension System {
                 total += acknowledged.value
             }
             print("kill -9: 12 rounds, \(total) retained messages acknowledged, none lost")
+        }
+
+        /// Publishers and subscribers of each kind, there and away, and filters that come and go; the broker is killed again and
+        /// again, and in the end what each has seen is held against what each was promised.
+        @Test(.timeLimit(.minutes(15))) func `is there after kill -9, once and in order`() throws {
+            let environment = ProcessInfo.processInfo.environment
+            let rounds = environment["CRASH_ROUNDS"].flatMap(Int.init) ?? 50
+            var generator = SeededGenerator(seed: environment["CRASH_SEED"].flatMap(UInt64.init) ?? 23)
+            let publishers = [
+                LedgerPublisher("one", qos: 1), LedgerPublisher("two", qos: 2), LedgerPublisher("three", qos: 2),
+                LedgerPublisher("clean", qos: 1, cleanSession: true),
+            ]
+            let (online, away) = (
+                [LedgerSubscriber("s1", qos: 1), LedgerSubscriber("s2", qos: 2)], LedgerSubscriber("away", qos: 2)
+            )
+            let filters = LedgerFilters()
+            let lines = ["data_dir DIR/data", "allow_anonymous true", "max_queued_messages 0"]
+            let count = SharedCount()
+            for round in 0..<rounds {
+                let broker = try ConfiguredMartlet(lines, in: directory)
+                let (port, seed) = (broker.port, UInt64(round * 100))
+                let enough = count.value + 1 + generator.below(600)
+                let subscribers = online + (round % 5 == 0 ? [away] : [])
+                let laziness = [0, 3, 20][round % 3]
+                var bodies: [@Sendable () throws -> Void] = [
+                    { [program = broker.program.pid] in
+                        #expect(eventually(within: 30) { count.value >= enough }, "round \(round)")
+                        kill(program, SIGKILL)
+                    },
+                    { filters.run(port: port, seed: seed, count: count) },
+                ]
+                // Who is to get something is there first, the first time.
+                for (index, subscriber) in subscribers.enumerated() {
+                    bodies.append { subscriber.run(port: port, seed: seed + UInt64(index), laziness: laziness) }
+                }
+                for publisher in publishers {
+                    bodies.append {
+                        if round == 0, !eventually({ subscribers.allSatisfy(\.isReady) }) { return }
+                        publisher.run(port: port, count: count)
+                    }
+                }
+                try concurrently(bodies)
+                #expect(try broker.program.waitForEnd() == .killed(by: SIGKILL))
+            }
+            let broker = try ConfiguredMartlet(lines, in: directory)
+            let port = broker.port
+            try concurrently(publishers.map { publisher in { publisher.run(port: port, count: count, isLast: true) } })
+            let all = online + [away]
+            try concurrently(
+                all.map { subscriber in
+                    {
+                        let deadline = Deadline(after: 60)
+                        subscriber.run(port: port, seed: 1, laziness: 5) {
+                            subscriber.has(publishers) || deadline.hasPassed
+                        }
+                    }
+                })
+            for subscriber in all { subscriber.check(publishers) }
+            print("kill -9: \(rounds) rounds, \(count.value) acknowledged")
         }
 
         @Test func `is retained after SIGTERM, the wills of those who are connected too`() throws {

@@ -81,7 +81,7 @@ struct SimulatedDisk {
     func read(_ request: QueueRequest, atMost limit: Int) -> (rows: [QueuedMessage], isAll: Bool) {
         let queue = sessions[request.session]?.queue ?? [:]
         var rows: [QueuedMessage] = []
-        for sequence in queue.keys.sorted() where sequence > request.after {
+        for sequence in queue.keys.sorted() where sequence > request.after && sequence < request.before {
             guard let row = queue[sequence] else { continue }
             if row.packetIdentifier == 0, rows.count >= limit { return (rows, false) }
             rows.append(
