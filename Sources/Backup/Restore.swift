@@ -24,11 +24,11 @@ package func restore(
     report: BackupReport
 ) throws -> RestoreSummary {
     let file = try OpenFile(archive, O_RDONLY)
-    let status = try file.status()
-    guard status.isPlainFile else { throw BackupError.archive(archive, "it is not a plain file") }
+    let archiveStatus = try file.status()
+    guard archiveStatus.isPlainFile else { throw BackupError.archive(archive, "it is not a plain file") }
     let index: ArchiveIndex
     do {
-        index = try ArchiveIndex(length: Int(status.st_size)) { try file.read(at: $0, count: $1) }
+        index = try ArchiveIndex(length: Int(archiveStatus.st_size)) { try file.read(at: $0, count: $1) }
     } catch let problem as ArchiveIndex.Problem {
         throw BackupError.archive(archive, problem.reason)
     }
@@ -46,20 +46,31 @@ package func restore(
         try synchronize(directory: parent(of: place.path))
         return summary
     }
-    // Nobody else can have it from here on.
-    let present = try DataDirectory(place.path, holdsSecrets: false)
-    defer { present.release() }
     let directory = try OpenFile(place.path, O_RDONLY | O_DIRECTORY)
-    let presentStatus = try directory.status()
-    let presentOwner = DataDirectory.Owner(user: presentStatus.st_uid, group: presentStatus.st_gid)
-    if try directory.names().allSatisfy({ ["lock", "lost+found", Place.draftName].contains($0) }) {
+    func hasNothing() throws(BackupError) -> Bool {
+        try directory.names().allSatisfy { ["lock", "lost+found", Place.draftName].contains($0) }
+    }
+    let full = BackupError.refused("\(path): it is not empty; --force sets aside what is there")
+    // The lock would be a new file in what may be anybody's directory.
+    guard try replaces || hasNothing() || directory.status(of: "lock") != nil else { throw full }
+    // Nobody else can have it from here on.
+    let present: DataDirectory
+    do throws(DataDirectoryError) {
+        present = try DataDirectory(place.path, holdsSecrets: false)
+    } catch {
+        guard case .inUse(_, let process) = error else { throw error }
+        throw DataDirectoryError.inUse(path, process: process)  // By the name that was asked for.
+    }
+    defer { present.release() }
+    let isEmpty = try hasNothing()
+    guard isEmpty || replaces else { throw full }
+    let status = try directory.status()
+    let presentOwner = DataDirectory.Owner(user: status.st_uid, group: status.st_gid)
+    if isEmpty {
         let draft = try RestoreDraft("\(place.path)/\(Place.draftName)", owner: presentOwner)
         try source.unpack(into: draft, report)
         try draft.moveContents(to: directory, last: databases.map(\.name))
         return summary
-    }
-    guard replaces else {
-        throw BackupError.refused("\(path): it is not empty; --force sets aside what is there")
     }
     let draft = try RestoreDraft("\(place.path).new", owner: presentOwner)
     try source.unpack(into: draft, report)
