@@ -103,7 +103,7 @@ package struct ArchiveIndex: Sendable {
             }
         }
         for entry in entries {
-            for slash in entry.name.indices where entry.name[slash] == "/" {
+            for slash in entry.name.utf8.indices where entry.name.utf8[slash] == UInt8(ascii: "/") {
                 guard !names.contains(String(entry.name[..<slash])) else {
                     throw Problem(reason: "\(printable(entry.name)) is below a file")
                 }

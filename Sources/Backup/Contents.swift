@@ -21,13 +21,18 @@ enum Contents {
     /// Names of the process, drafts, copies from before a migration, and what was set aside: they help nobody on another
     /// box. A database's log, put back beside another state of it, would even be played into that.
     static func isLeftOut(_ name: String) -> Bool {
-        let parts = name.split(separator: "/")
+        let parts = parts(of: name)
         let (first, last) = (parts.first ?? "", parts.last ?? "")
         if last.hasSuffix(".new") || last == "lost+found" { return true }
         if parts.count == 2, first == "certs", last == "lock" { return true }
         guard parts.count == 1 else { return false }
         return last == "lock" || last.hasSuffix(".sock") || last.hasSuffix("-wal") || last.hasSuffix("-shm")
             || last.hasSuffix("-journal") || last.hasPrefix("fleet.db.") || last.hasPrefix("broker.db.")
+    }
+
+    /// By the bytes: a slash with an accent above it is a slash to the system.
+    static func parts(of name: String) -> [String] {
+        name.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).map { String(Substring($0)) }
     }
 
     /// The files in a part of the directory, in the order of their names, without the databases.
@@ -43,7 +48,10 @@ enum Contents {
         guard depth <= deepest else { throw .refused("\(directory.path): too deep in each other for a backup") }
         for entry in try directory.names() {
             let name = place + entry
-            guard !isLeftOut(name), !names.contains(name), let status = try directory.status(of: entry) else {
+            guard !isLeftOut(name), !names.contains(name) else { continue }
+            guard let status = try directory.status(of: entry) else {
+                // Gone meanwhile, or not to be found by this name, for it is not UTF-8.
+                if entry.unicodeScalars.contains("\u{FFFD}") { found.odd.append(printable(name)) }
                 continue
             }
             if status.isDirectory {

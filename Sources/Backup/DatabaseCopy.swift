@@ -120,6 +120,7 @@ final class Snapshot {
                 throw unsafe Connection.error(code, target.handle, path)
             }
             let (all, left) = unsafe (sqlite3_backup_pagecount(backup), sqlite3_backup_remaining(backup))
+            if code != SQLITE_OK { usleep(10_000) }
             if all > 0 { try tell(bytes / Int(all) * Int(all - left)) }
             let logged = try directory.status(of: "\(name)-wal")?.st_size ?? 0
             if logged < Self.mostLogged {

@@ -19,6 +19,7 @@ final class Draft {
                     throw .refused("another process is writing \(target)")
                 }
                 try removeFile(path)
+                withExtendedLifetime(leftover) {}  // Its lock, until it is gone.
             }
             do throws(BackupError) {
                 file = try OpenFile(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW)

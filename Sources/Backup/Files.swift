@@ -137,6 +137,13 @@ func parent(of path: String) -> String {
     return slash == path.startIndex ? "/" : String(path[..<slash])
 }
 
+/// Without links and dots; nil: it does not lead anywhere. The corresponding C function is `realpath`.
+func resolved(_ path: String) -> String? {
+    guard let found = unsafe realpath(path, nil) else { return nil }
+    defer { unsafe free(found) }
+    return unsafe String(cString: found)
+}
+
 /// Does nothing where there is none. The corresponding C function is `unlink`.
 func removeFile(_ path: String) throws(BackupError) {
     guard unsafe unlink(path) == 0 || errno == ENOENT else { throw .system(path, errno) }

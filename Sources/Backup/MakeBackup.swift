@@ -31,6 +31,7 @@ package func makeBackup(
         guard case .system(path, ENOENT) = error else { throw error }
         throw BackupError.refused("\(path): there is no data directory here; --data names another")
     }
+    let hasAccounts = try directory.status(of: "fleet.db") != nil || directory.status(of: "certs") != nil
     // Also of a backup to standard output, for the databases have to lie somewhere once more.
     let draft: Draft
     var replaces = false
@@ -40,6 +41,12 @@ package func makeBackup(
         if let status = try status(of: name) {
             guard status.isPlainFile else { throw BackupError.refused("\(name): there is something that is no file") }
             guard mayReplace else { throw BackupError.refused("\(name): there is such a file; --force replaces it") }
+        }
+        // The next backup would have this one in it, and so on.
+        if hasAccounts, let place = resolved(parent(of: name)), let whole = resolved(path),
+            place == whole || place.hasPrefix("\(whole)/")
+        {
+            throw BackupError.refused("\(name): that is in the data directory itself; it has to be elsewhere")
         }
         draft = try Draft(of: name)
     case .standardOutput:
@@ -55,7 +62,8 @@ package func makeBackup(
     }
     let summary = try withoutLeftovers(draft) {
         try write(
-            directory, to: output, scratch: "\(draft.path)-db", martlet: martlet, databases: databases, report: report)
+            directory, hasAccounts: hasAccounts, to: output, scratch: "\(draft.path)-db", martlet: martlet,
+            databases: databases, report: report)
     }
     if case .file = target { try draft.settle(replaces: replaces) }
     return summary
@@ -73,10 +81,9 @@ private func withoutLeftovers<Result>(_ draft: Draft, _ body: () throws -> Resul
 }
 
 private func write(
-    _ directory: OpenFile, to output: OpenFile, scratch: String, martlet: String, databases: [KnownDatabase],
-    report: BackupReport
+    _ directory: OpenFile, hasAccounts: Bool, to output: OpenFile, scratch: String, martlet: String,
+    databases: [KnownDatabase], report: BackupReport
 ) throws -> BackupSummary {
-    let hasAccounts = try directory.status(of: "fleet.db") != nil || directory.status(of: "certs") != nil
     var present: [KnownDatabase] = []
     var totalBytes = 0
     for known in databases where known.name == "broker.db" || hasAccounts {

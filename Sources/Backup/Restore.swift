@@ -86,9 +86,8 @@ private struct Place {
     let path: String
     let exists: Bool
 
-    /// The corresponding C function is `realpath`.
     init(_ path: String) throws(BackupError) {
-        if let whole = Self.resolved(path) {
+        if let whole = resolved(path) {
             (self.path, exists) = (whole, true)
             return
         }
@@ -96,16 +95,10 @@ private struct Place {
         guard try status(of: path) == nil else { throw .refused("\(path): a link that leads nowhere") }
         var name = path[...]
         while name.count > 1, name.hasSuffix("/") { name.removeLast() }
-        guard let above = Self.resolved(parent(of: String(name))) else { throw .system(parent(of: path), errno) }
+        guard let above = resolved(parent(of: String(name))) else { throw .system(parent(of: path), errno) }
         let last = name.split(separator: "/").last.map(String.init) ?? ""
         guard !last.isEmpty, last != ".", last != ".." else { throw .refused("\(path): that is no directory's name") }
         (self.path, exists) = (above == "/" ? "/\(last)" : "\(above)/\(last)", false)
-    }
-
-    private static func resolved(_ path: String) -> String? {
-        guard let found = unsafe realpath(path, nil) else { return nil }
-        defer { unsafe free(found) }
-        return unsafe String(cString: found)
     }
 }
 
@@ -195,7 +188,7 @@ private final class RestoreDraft {
     /// A new file, and the directories that its name goes through. The corresponding C functions are `mkdirat`, `openat`,
     /// `fchown` and `fchmod`.
     func make(_ name: String, mode: mode_t) throws(BackupError) -> OpenFile {
-        var parts = name.split(separator: "/").map(String.init)
+        var parts = Contents.parts(of: name)
         let last = parts.removeLast()
         var place = directory
         for part in parts {

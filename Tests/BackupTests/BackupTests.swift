@@ -115,7 +115,16 @@ import Testing
 
     @Test func `names what is no plain file, and does not follow it`() throws {
         #expect(symlink("/etc/passwd", "\(sample.path)/link") == 0 && mkfifo("\(sample.path)/pipe", 0o600) == 0)
-        #expect(try sample.backup().odd.sorted() == ["link", "pipe"])
+        let latin: [CChar] = "\(sample.path)/".utf8.map { CChar(bitPattern: $0) } + [CChar(bitPattern: 0xE9), 0]
+        close(open(latin, O_WRONLY | O_CREAT, 0o600))
+        #expect(try sample.backup().odd.sorted() == ["link", "pipe", "\u{FFFD}"])
+    }
+
+    @Test(arguments: ["data/b.tar", "data/certs/b.tar", "alias/b.tar"])
+    func `has no place in the directory that it is of`(_ name: String) throws {
+        #expect(symlink(sample.path, "\(scratch.path)/alias") == 0)
+        let expected = "\(scratch.path)/\(name): that is in the data directory itself; it has to be elsewhere"
+        #expect(throws: BackupError.refused(expected)) { try sample.backup(to: name) }
     }
 
     @Test func `of a damaged database is refused`() throws {

@@ -135,6 +135,7 @@ import Testing
         ("a/../../x", "a name in it can't be a file's here"), ("broker.db-wal", "has no place in a backup"),
         ("lock", "has no place in a backup"), ("certs/ca.pem/x", "is below a file"), ("certs/ca.pem", "is in it twice"),
         ("MANIFEST", "has no place in a backup"),
+        ("certs/ca.pem/\u{301}x", "is below a file"),
     ])
     func `refuses names that lead elsewhere, or that nobody backs up`(_ name: String, _ expected: String) throws {
         var forged = Forged()

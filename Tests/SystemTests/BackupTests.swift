@@ -70,6 +70,13 @@ extension System {
             return program.output
         }
 
+        /// Its ports are open a moment before its data.
+        private func broker() throws -> ConfiguredMartlet {
+            let broker = try ConfiguredMartlet(lines, in: directory)
+            #expect(eventually { directory.exists("data/control.sock") })
+            return broker
+        }
+
         private func stop(_ broker: ConfiguredMartlet) throws {
             broker.program.signal(SIGTERM)
             #expect(try broker.program.waitForEnd(within: 10) == .exited(0))
@@ -92,7 +99,7 @@ extension System {
 
         @Test(.timeLimit(.minutes(5)))
         func `beside a flood has all that was acknowledged before it began, and holds up nobody`() throws {
-            let broker = try ConfiguredMartlet(lines, in: directory)
+            let broker = try self.broker()
             let flood = Flood()
             let port = broker.port
             var befores: [[Int: Int]] = []
@@ -144,7 +151,7 @@ extension System {
         }
 
         @Test func `killed at any moment leaves a broker that goes on, and the next one works`() throws {
-            let broker = try ConfiguredMartlet(lines, in: directory)
+            let broker = try self.broker()
             let client = try broker.client("c")
             for number in 0..<400 {
                 try client.send(
@@ -174,7 +181,7 @@ extension System {
         }
 
         @Test func `is refused, in one line, where it would harm somebody`() throws {
-            let broker = try ConfiguredMartlet(lines, in: directory)
+            let broker = try self.broker()
             try martlet(["backup", "DIR/b.tar", "-c", "DIR/m.conf"])
             let place = directory.path
             #expect(
@@ -222,7 +229,7 @@ extension System {
         }
 
         @Test func `to standard output can be restored, and people can check it with sha256sum`() throws {
-            let broker = try ConfiguredMartlet(lines, in: directory)
+            let broker = try self.broker()
             let script = """
                 set -e; cd "$1"; "$0" backup - --data data | cat > b.tar; tar xf b.tar; cd martlet-backup
                 sha256sum --quiet -c MANIFEST
