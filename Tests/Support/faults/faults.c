@@ -33,7 +33,7 @@
 
 enum kind { WRITE = 1, TRUNCATE, SYNC, CREATE, RENAME, REMOVE, MAKE_DIRECTORY };
 
-enum fault { NONE, FAIL, SHORTEN, TEAR, DIE_BEFORE, DIE_AFTER };
+enum fault { NONE, FAIL, SHORTEN, TEAR, DIE_BEFORE, DIE_AFTER, PRETEND };
 
 // Support/Faults.swift has the same fields in the same order.
 struct control {
@@ -211,7 +211,7 @@ static ssize_t write_parts(int file, const struct iovec *parts, int count, off_t
     size_t place = 0;
     for (int index = 0; index < count; place += parts[index++].iov_len)
         memcpy(bytes + place, parts[index].iov_base, parts[index].iov_len);
-    if (verdict.fault != NONE && verdict.fault != DIE_AFTER && length > 0)
+    if ((verdict.fault == SHORTEN || verdict.fault == TEAR) && length > 0)
         length = control->bytes < (int64_t)length ? (size_t)control->bytes : length - 1;
     off_t start = offset;
     if (!is_at)
@@ -290,6 +290,7 @@ static int synchronize(int file, long number) {
     if (fstat(file, &status) != 0) abort();
     struct record record = {.kind = SYNC, .call = verdict.call, .inode = status.st_ino, .offset = verdict.call};
     long result = -1;
+    if (verdict.fault == PRETEND) return (int)end(verdict, 0);
     if (verdict.fault == FAIL) {
         errno = (int)control->code;
     } else {

@@ -66,6 +66,17 @@ final class FaultWorkload {
         try publish("q/b", 2)
     }
 
+    /// A little more, of a broker that was started on what the last one left.
+    func goOn(port: UInt16) throws {
+        try publisher.connect(port)
+        try publisher.publish([("r/2", "", 2, true), ("r/4", "d", 1, true)])
+        if Self.sessionsOutlive {
+            try online.connect(port)
+            try publish("q/a", 2)
+        }
+        try publisher.publish([("r/1", "at last", 2, true)])
+    }
+
     private var number = 0
 
     /// To both, one of them connected.

@@ -13,6 +13,8 @@ final class Faults {
         case tear
         case dieBefore
         case dieAfter
+        /// An fsync says that it has done it.
+        case pretend
     }
 
     /// What kind of call, by `enum kind` of faults.c.
