@@ -5,21 +5,25 @@ import Synchronization
 
 /// A broker whose disk is a test's; it may fail to start.
 final class FaultedMartlet {
-    let port: UInt16
-    let program: Program
+    private(set) var port: UInt16
+    private(set) var program: Program
     /// It may also have ended at once.
-    let isServing: Bool
+    private(set) var isServing: Bool
 
     init(_ lines: [String], in directory: TemporaryDirectory, faults: Faults?) throws {
-        let port = try freePort()
-        let all = ["listener \(port) 127.0.0.1", "allow_anonymous true"] + stayingRoot(lines)
-        try directory.write(
-            all.joined(separator: "\n").replacing("DIR", with: directory.path) + "\n", "m.conf")
-        let program = try Program(
-            Martlet.binary, ["serve", "-c", "\(directory.path)/m.conf"], environment: faults?.environment ?? [:])
-        // It listens before it has read what is on the disk, and answers nobody yet.
-        _ = eventually(within: 20) { program.output.contains("started (") || program.endIfOver() != nil }
-        (self.port, self.program, isServing) = (port, program, program.endIfOver() == nil)
+        while true {
+            let port = try freePort()
+            let all = ["listener \(port) 127.0.0.1", "allow_anonymous true"] + stayingRoot(lines)
+            try directory.write(
+                all.joined(separator: "\n").replacing("DIR", with: directory.path) + "\n", "m.conf")
+            let program = try Program(
+                Martlet.binary, ["serve", "-c", "\(directory.path)/m.conf"], environment: faults?.environment ?? [:])
+            // It listens before it has read what is on the disk, and answers nobody yet.
+            _ = eventually(within: 20) { program.output.contains("started (") || program.endIfOver() != nil }
+            (self.port, self.program, isServing) = (port, program, program.endIfOver() == nil)
+            // Others that run at the same time look for free ports too.
+            guard !isServing, program.output.contains("Address already in use") else { return }
+        }
     }
 
     func client(_ identifier: String, cleanSession: Bool = true) throws -> RawClient {
