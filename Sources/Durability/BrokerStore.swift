@@ -21,6 +21,8 @@ package actor BrokerStore {
     package enum Event: Sendable, Equatable {
         /// It could not be read as a whole, and lies under that name now; so much of it is kept.
         case wasDamaged(file: String, kept: Salvage)
+        /// Its log was, in the midst of what was committed: what came after that is gone, so many pages. The log lies there.
+        case logWasDamaged(file: String, pages: Int)
         /// From now on nothing that has to be on the disk is acknowledged, until `.writes`.
         case fails(String)
         case writes
@@ -59,6 +61,8 @@ package actor BrokerStore {
     private var ended: [StoredSession] = []
     private var isDeleting = false
     private var frames: CInt = 0
+    /// In the log when it could not be begun anew, for somebody reads it.
+    private var framesInUse: CInt = 0
     private var figures = Figures()
     /// To be set aside before anything else.
     private var isDamaged = false
@@ -77,6 +81,7 @@ package actor BrokerStore {
         self.takeRetained = takeRetained
         self.clock = clock
         self.tell = tell
+        if let (file, pages) = try Schema.prepareLog(in: directory) { tell(.logWasDamaged(file: file, pages: pages)) }
         do {
             try Schema.prepare(in: directory)
             writer = try Writer(path)
@@ -228,7 +233,10 @@ package actor BrokerStore {
 
     private func checkpoint() {
         let frames = writer?.loggedFrames ?? 0
-        if frames >= Self.mostLoggedFrames { try? writer?.emptyLog() }
+        if frames < framesInUse { framesInUse = 0 }
+        if frames >= Self.mostLoggedFrames, frames >= framesInUse + Self.loggedFrames {
+            framesInUse = writer?.emptyLog() == true ? 0 : frames
+        }
         guard frames >= Self.loggedFrames, !isCheckpointing else { return }
         isCheckpointing = true
         Task {
@@ -254,7 +262,7 @@ package actor BrokerStore {
         defer { writer = nil }
         if writer == nil { try open() }
         try writer?.write([], retained.latestOfEachTopic(), clock())
-        try writer?.emptyLog()
+        _ = writer?.emptyLog()
     }
 }
 

@@ -22,7 +22,7 @@ internal import Glibc
         unsafe self.handle = opened
         unsafe frames = .allocate(capacity: 1)
         unsafe frames.initialize(to: 0)
-        unsafe sqlite3_busy_timeout(opened, 5000)
+        unsafe sqlite3_busy_timeout(opened, Self.patience)
         // In the place of SQLite's own hook, which would begin a checkpoint in the midst of a commit.
         unsafe sqlite3_wal_hook(
             opened,
@@ -45,6 +45,17 @@ internal import Glibc
         let code = unsafe sqlite3_exec(handle, text, nil, nil, nil)
         guard code == SQLITE_OK else { throw unsafe BrokerStoreError(code, handle, path) }
     }
+
+    /// Moves all pages from the log into the file and begins the log anew, if nobody reads what is in it. False when somebody
+    /// does, or something else is in its way: nobody waits for that.
+    borrowing func emptyLog() -> Bool {
+        unsafe sqlite3_busy_timeout(handle, 0)
+        defer { unsafe sqlite3_busy_timeout(handle, Self.patience) }
+        return unsafe sqlite3_wal_checkpoint_v2(handle, "main", SQLITE_CHECKPOINT_TRUNCATE, nil, nil) == SQLITE_OK
+    }
+
+    /// Milliseconds for another connection.
+    private static let patience: CInt = 5000
 
     /// Moves pages from the log into the file, as many as can be moved without making anybody wait. Returns how many of those
     /// in the log are there now. The corresponding C function is `sqlite3_wal_checkpoint_v2`.
@@ -142,6 +153,9 @@ internal import Glibc
         unsafe sqlite3_bind_value(handle, index, sqlite3_column_value(other.handle, column))
     }
 
+    /// The corresponding C function is `sqlite3_column_count`.
+    var columnCount: Int { unsafe Int(sqlite3_column_count(handle)) }
+
     /// It can be run anew. The corresponding C function is `sqlite3_reset`.
     borrowing func reset() { unsafe sqlite3_reset(handle) }
 
@@ -172,8 +186,8 @@ package struct BrokerStoreError: Error, Equatable, CustomStringConvertible {
     fileprivate init(_ code: CInt, _ database: OpaquePointer?, _ path: String) {
         var reason = unsafe String(cString: sqlite3_errmsg(database))
         let system = unsafe sqlite3_system_errno(database)
-        if code & 0xFF == SQLITE_IOERR || code & 0xFF == SQLITE_CANTOPEN, system != 0 {
-            reason += ": \(unsafe String(cString: strerror(system)))"
+        if code & 0xFF == SQLITE_IOERR || code & 0xFF == SQLITE_CANTOPEN {
+            reason += system != 0 ? ": \(unsafe String(cString: strerror(system)))" : " (\(code))"
         }
         self.init(code, path, reason)
     }

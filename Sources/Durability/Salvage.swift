@@ -36,12 +36,14 @@ package struct Salvage: Sendable, Equatable {
         _ table: Schema.Table, _ order: String, from damaged: borrowing Database, into database: borrowing Database
     ) throws(BrokerStoreError) -> Bool {
         let columns = table.columns.joined(separator: ", ")
-        let key = table.key.split(separator: ", ").map { "\($0) \(order)" }.joined(separator: ", ")
-        guard let rows = try? damaged.prepare("SELECT \(columns) FROM \(table.name) ORDER BY \(key)") else {
-            return false
-        }
-        let places = table.columns.map { _ in "?" }.joined(separator: ", ")
-        let insert = try database.prepare("INSERT OR IGNORE INTO \(table.name) (\(columns)) VALUES (\(places))")
+        // By their places, for their names may be what is damaged.
+        let places = (1...max(1, table.keyColumns)).map { "\($0) \(order)" }
+        let key = table.keyColumns == 0 ? "rowid \(order)" : places.joined(separator: ", ")
+        guard let rows = try? damaged.prepare("SELECT * FROM \(table.name) ORDER BY \(key)"),
+            rows.columnCount == table.columns.count
+        else { return false }
+        let values = table.columns.map { _ in "?" }.joined(separator: ", ")
+        let insert = try database.prepare("INSERT OR IGNORE INTO \(table.name) (\(columns)) VALUES (\(values))")
         while true {
             guard let isRow = try? rows.step() else { return false }
             guard isRow else { return true }

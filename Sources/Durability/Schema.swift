@@ -10,25 +10,25 @@ enum Schema {
     struct Table {
         let name: String
         let columns: [String]
-        /// What it is ordered by.
-        let key: String
+        /// How many of its columns, the first ones, it is ordered by; 0: by the order in which they were stored.
+        let keyColumns: Int
     }
 
     static let tables = [
         Table(
             name: "retained",
-            columns: ["topic", "payload", "qos", "kind", "name", "user_name", "listener", "client"], key: "rowid"),
+            columns: ["topic", "payload", "qos", "kind", "name", "user_name", "listener", "client"], keyColumns: 0),
         Table(
             name: "session",
-            columns: ["id", "client", "kind", "name", "user_name", "listener", "absent_since"], key: "id"),
-        Table(name: "subscription", columns: ["session", "filter", "qos"], key: "session, filter"),
-        Table(name: "message", columns: ["id", "body"], key: "id"),
+            columns: ["id", "client", "kind", "name", "user_name", "listener", "absent_since"], keyColumns: 1),
+        Table(name: "subscription", columns: ["session", "filter", "qos"], keyColumns: 2),
+        Table(name: "message", columns: ["id", "body"], keyColumns: 1),
         Table(
             name: "queue", columns: ["session", "sequence", "flags", "packet", "bytes", "message", "body"],
-            key: "session, sequence"),
-        Table(name: "inbound", columns: ["session", "packet"], key: "session, packet"),
-        Table(name: "will", columns: ["session", "body", "qos", "retained", "silence"], key: "session"),
-        Table(name: "ended", columns: ["session"], key: "session"),
+            keyColumns: 2),
+        Table(name: "inbound", columns: ["session", "packet"], keyColumns: 2),
+        Table(name: "will", columns: ["session", "body", "qos", "retained", "silence"], keyColumns: 1),
+        Table(name: "ended", columns: ["session"], keyColumns: 1),
     ]
 
     /// What each version has added to the one before.
@@ -92,8 +92,6 @@ enum Schema {
             try directory.settle(draftName, as: name)
         }
         try directory.prepare(name, isNew: false)
-        // SQLite takes for committed what it finds whole in the log, and an earlier process may have failed to write that.
-        try directory.writeAgain("\(name)-wal")
         let found = try check(path, Array(1...version))
         if found < version { try migrate(path, from: Int(found)) }
     }
@@ -105,13 +103,34 @@ enum Schema {
         let application = try database.number("PRAGMA application_id")
         let version = try database.number("PRAGMA user_version") ?? 0
         if application == 0, version == 0 { throw BrokerStoreError.damaged(path, "it is empty") }
-        guard application == Int64(applicationID) else {
-            throw BrokerStoreError(0, path, "it is another program's database")
+        let found = try texts(of: database)
+        let isOurs = application == Int64(applicationID)
+        if isOurs, versions.contains(version) {
+            guard try texts(ofVersion: version).isSubset(of: found) else {
+                throw BrokerStoreError.damaged(path, "its tables are not those that were made")
+            }
+            return version
         }
-        guard versions.contains(version) else {
-            throw BrokerStoreError(0, path, "version \(version) of the store, and this Martlet knows \(Self.version)")
+        // Our tables under another mark: it is the mark that has changed.
+        if try texts(ofVersion: Self.version).isSubset(of: found) {
+            throw BrokerStoreError.damaged(path, "its header is not the one that was written")
         }
-        return version
+        guard isOurs else { throw BrokerStoreError(0, path, "it is another program's database") }
+        throw BrokerStoreError(0, path, "version \(version) of the store, and this Martlet knows \(Self.version)")
+    }
+
+    /// What its tables and indexes were made by.
+    private static func texts(of database: borrowing Database) throws(BrokerStoreError) -> Set<[UInt8]> {
+        var texts: Set<[UInt8]> = []
+        let rows = try database.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")
+        while try rows.step() { texts.insert(rows.bytes(0) ?? []) }
+        return texts
+    }
+
+    private static func texts(ofVersion version: Int64) throws(BrokerStoreError) -> Set<[UInt8]> {
+        let database = try Database(":memory:")
+        try database.execute(steps[..<Int(version)].joined())
+        return try texts(of: database)
     }
 
     private static func migrate(_ path: String, from version: Int) throws(BrokerStoreError) {
@@ -139,6 +158,19 @@ enum Schema {
             "PRAGMA application_id = \(applicationID); PRAGMA user_version = \(version); COMMIT")
     }
 
+    /// Before SQLite reads the log. Where it would leave out what was committed, keeps a copy. Returns its name, and how much
+    /// that was.
+    static func prepareLog(in directory: DataDirectory) throws(DataDirectoryError) -> (file: String, frames: Int)? {
+        let name = "\(BrokerStore.fileName)-wal"
+        // SQLite takes for committed what it finds whole in the log, and an earlier process may have failed to write that.
+        guard let log = try directory.writeAgain(name) else { return nil }
+        let frames = LogCheck.framesLost(in: log.span)
+        guard frames > 0 else { return nil }
+        let aside = "\(asideName(in: directory))-wal"
+        try directory.write(log, to: aside)
+        return (aside, frames)
+    }
+
     /// Gives a damaged store another name, with its log, and the draft the store's. Returns the name.
     static func replaceByDraft(in directory: DataDirectory) throws(DataDirectoryError) -> String {
         let name = BrokerStore.fileName
@@ -151,8 +183,9 @@ enum Schema {
     }
 
     private static func asideName(in directory: DataDirectory) -> String {
+        func name(_ number: Int) -> String { "\(BrokerStore.fileName).damaged-\(number)" }
         var number = 1
-        while directory.has("\(BrokerStore.fileName).damaged-\(number)") { number += 1 }
-        return "\(BrokerStore.fileName).damaged-\(number)"
+        while directory.has(name(number)) || directory.has("\(name(number))-wal") { number += 1 }
+        return name(number)
     }
 }

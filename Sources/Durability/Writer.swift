@@ -41,8 +41,8 @@ final class Writer {
     /// Pages in the log since it last began anew.
     var loggedFrames: CInt { database.loggedFrames }
 
-    /// Moves all that is in the log into the file, and begins the log anew. Nobody writes meanwhile.
-    func emptyLog() throws(BrokerStoreError) { try database.execute("PRAGMA wal_checkpoint(TRUNCATE)") }
+    /// See `Database.emptyLog`.
+    func emptyLog() -> Bool { database.emptyLog() }
 
     // MARK: Writing
 

@@ -217,10 +217,11 @@ extension DataDirectory {
     }
 
     /// What a file seems to hold is on the disk afterwards: where an fsync has failed before, it may be in memory only, and no
-    /// later fsync would write it. Does nothing where there is no such file. The corresponding C functions are `pread`, `pwrite`
-    /// and `fsync`.
-    package func writeAgain(_ name: String) throws(DataDirectoryError) {
-        guard has(name) else { return }
+    /// later fsync would write it. Returns what it holds; nil: there is no such file. The corresponding C functions are `pread`,
+    /// `pwrite` and `fsync`.
+    package func writeAgain(_ name: String) throws(DataDirectoryError) -> [UInt8]? {
+        guard has(name) else { return nil }
+        var bytes: [UInt8] = []
         let file = try openOwn(name, O_RDWR)
         defer { close(file) }
         var buffer = [UInt8](repeating: 0, count: 1 << 20)
@@ -234,8 +235,10 @@ extension DataDirectory {
             }
             guard unsafe pwrite(file, buffer, count, offset) == count else { throw .system(path(of: name), errno) }
             offset += off_t(count)
+            bytes += buffer[..<count]
         }
         guard fsync(file) == 0 else { throw .system(path(of: name), errno) }
+        return bytes
     }
 
     private func synchronize() throws(DataDirectoryError) {

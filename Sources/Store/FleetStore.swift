@@ -90,6 +90,8 @@ package final class FleetStore: Sendable {
         try queue.writeWithoutTransaction { database in
             try database.execute(sql: "PRAGMA synchronous = FULL")
             try apply(plan, from: 0, to: database)
+            // As the pool will want it: changed under its own name, a crash would leave a journal to be played back.
+            try database.execute(sql: "PRAGMA journal_mode = WAL")
         }
         try queue.close()
         try directory.settle(draft, as: fileName)
@@ -136,10 +138,8 @@ package final class FleetStore: Sendable {
         }
     }
 
-    /// Whether it is whole, and not too new; by a connection that changes nothing. Returns the version of its schema.
+    /// Whether it is whole, and not too new; plays back what a crash has left to be. Returns the version of its schema.
     private static func examine(_ path: String, _ plan: Plan) throws -> Int {
-        var configuration = configuration
-        configuration.readonly = true
         let queue = try DatabaseQueue(path: path, configuration: configuration)
         let version = try queue.read { database in
             let finding = try String.fetchOne(database, sql: "PRAGMA quick_check(1)")

@@ -60,6 +60,10 @@ struct OpenData {
                     "set aside": "\(file)", "retained": "\(kept.retained)", "sessions": "\(kept.sessions)",
                     "queued": "\(kept.queued)",
                 ])
+        case .logWasDamaged(let file, let pages):
+            logger.error(
+                "the log of what is on the disk was damaged; what came after that is dropped",
+                metadata: ["set aside": "\(file)", "pages": "\(pages)"])
         case .fails(let reason):
             logger.error("what has to be on the disk is not acknowledged", metadata: ["reason": "\(reason)"])
         case .writes: logger.notice("the disk takes what has to be on it again")
@@ -98,7 +102,9 @@ struct OpenData {
     /// After `stop`. Writes what is left, and lets the next process have it.
     func close() async throws {
         defer { directory.release() }
-        try await broker?.close()
-        try await management?.close()
+        // Both at once, for a slow disk has to be done with both before the process is ended.
+        async let brokerIsClosed: Void? = broker?.close()
+        async let managementIsClosed: Void? = management?.close()
+        _ = try await (brokerIsClosed, managementIsClosed)
     }
 }
