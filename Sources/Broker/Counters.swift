@@ -63,6 +63,8 @@ package struct Counters: Sendable, Equatable {
     package var heldMessages = 0
     /// Bytes of their payloads.
     package var heldBytes = 0
+    /// Messages of queues that lie on the disk only.
+    package var spilledMessages = 0
 
     package init() {}
 
@@ -72,6 +74,7 @@ package struct Counters: Sendable, Equatable {
         sum.connections += right.connections
         sum.heldMessages += right.heldMessages
         sum.heldBytes += right.heldBytes
+        sum.spilledMessages += right.spilledMessages
         return sum
     }
 

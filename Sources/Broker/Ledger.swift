@@ -25,6 +25,8 @@ struct Ledger: Sendable {
     private(set) var hasChanges = false
     /// Somebody waits for it.
     private var isAwaited = false
+    /// Of all queues of the shard, for whoever wants to know.
+    var spilledMessages = 0
     private var nextSession: StoredSession
     private var nextShared: SharedMessage
 

@@ -123,6 +123,7 @@ struct OutgoingMessages: Sendable {
                     shared: keeping.shared) ?? .none
         }
         if isSpilled {
+            ledger?.spilledMessages += 1
             spill.add(item.sequence, bytes: bytes, in: item.change.round)
             return .waits
         }

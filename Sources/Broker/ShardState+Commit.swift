@@ -224,8 +224,10 @@ extension ShardState {
     ) {
         let slot = slot(of: request.reference.number)
         guard sessions[slot].reference == request.reference else { return }
+        ledger?.spilledMessages -= sessions[slot].outgoing.spill.count
         let missing = sessions[slot].outgoing.take(
             rows, of: request, isAll: isAll, waits: ledger?.waits ?? false, held: &held)
+        ledger?.spilledMessages += sessions[slot].outgoing.spill.count
         counters.publishesDropped += UInt64(missing)
         wakeHeld(now) { $0 == .queue(request.reference) }
         if sessions[slot].connection != Session.noConnection { catchUp(sessions[slot].connection, into: &outbox) }
@@ -258,6 +260,7 @@ extension ShardState {
             let silence = will.silence == 0 ? Limits.unreadPatience : will.silence
             pendingWills.append(PendingWill(slot: slot, reference: reference, will: will.will, due: now + silence))
         }
+        ledger?.spilledMessages += restored.queued
         session.absentSince = restored.absentSince ?? now
         sessions[slot] = session
         if restored.absentSince == nil { storeSession(slot) }

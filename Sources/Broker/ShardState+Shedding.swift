@@ -112,6 +112,7 @@ extension ShardState {
         var figures = counters
         figures.heldMessages = held.count
         figures.heldBytes = held.bytes
+        figures.spilledMessages = ledger?.spilledMessages ?? 0
         return figures
     }
 

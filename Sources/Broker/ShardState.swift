@@ -391,6 +391,7 @@ package struct ShardState: Sendable {
         directory.withLock { $0.remove(reference) }
         absent.remove(UInt32(slot))
         let stored = sessions[slot].stored
+        ledger?.spilledMessages -= sessions[slot].outgoing.spill.count
         sessions[slot] = Session()
         guard stored != 0 else { return nil }
         ledger?.remove(stored)

@@ -25,7 +25,7 @@ struct QueueTable: ~Copyable {
             UPDATE queue SET packet = ?, flags = flags | \(Flags.released), message = NULL, body = NULL
             WHERE session = ? AND sequence = ?
             """)
-        let delete = try database.prepare("DELETE FROM queue WHERE session = ? AND sequence = ?")
+        let delete = try database.prepare("DELETE FROM queue WHERE session = ? AND sequence BETWEEN ? AND ?")
         let find = try database.prepare("SELECT message FROM queue WHERE session = ? AND sequence = ?")
         let forget = try database.prepare(
             "DELETE FROM message WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM queue WHERE message = ?1)")
@@ -50,37 +50,56 @@ struct QueueTable: ~Copyable {
         static let released: Int64 = 8
     }
 
-    /// `unshared` gets the messages that a queue has let go of.
+    /// `unshared` gets the messages that a queue has let go of. What leaves a queue leaves it from its front, so deletions come
+    /// in runs, and each run is one statement.
     borrowing func write(
+        _ rows: [Changes.QueueRow], except removed: Set<StoredSession>, unshared: inout Set<SharedMessage>
+    ) throws(BrokerStoreError) {
+        var run: (session: StoredSession, first: UInt64, last: UInt64)?
+        for row in rows where row.kind != .nothing && (removed.isEmpty || !removed.contains(row.session)) {
+            guard row.kind == .delete else {
+                try write(row, unshared: &unshared)
+                continue
+            }
+            if row.isShared { try noteMessage(of: row, &unshared) }
+            if let begun = run, begun.session == row.session, begun.last + 1 == row.sequence {
+                run?.last = row.sequence
+            } else {
+                if let run { try delete(run) }
+                run = (row.session, row.sequence, row.sequence)
+            }
+        }
+        if let run { try delete(run) }
+    }
+
+    private borrowing func delete(
+        _ run: (session: StoredSession, first: UInt64, last: UInt64)
+    ) throws(BrokerStoreError) {
+        delete.bind(run.session, at: 1)
+        delete.bind(Int64(run.first), at: 2)
+        delete.bind(Int64(run.last), at: 3)
+        try delete.run()
+    }
+
+    private borrowing func write(
         _ row: Changes.QueueRow, unshared: inout Set<SharedMessage>
     ) throws(BrokerStoreError) {
-        switch row.kind {
-        case .nothing: break
-        case .insert: try insert(row)
-        case .update:
-            if row.isReleased, row.isShared { try noteMessage(of: row, &unshared) }
-            let statement = row.isReleased ? 1 : 0
-            try change(row, statement)
-        case .delete:
-            if row.isShared { try noteMessage(of: row, &unshared) }
-            delete.bind(row.session, at: 1)
-            delete.bind(Int64(row.sequence), at: 2)
-            try delete.run()
+        guard row.kind == .update else { return try insert(row) }
+        if row.isReleased, row.isShared { try noteMessage(of: row, &unshared) }
+        if row.isReleased {
+            try change(row, by: release)
+        } else {
+            try change(row, by: update)
         }
     }
 
-    private borrowing func change(_ row: Changes.QueueRow, _ statement: Int) throws(BrokerStoreError) {
-        if row.isReleased {
-            release.bind(Int64(row.packetIdentifier), at: 1)
-            release.bind(row.session, at: 2)
-            release.bind(Int64(row.sequence), at: 3)
-            try release.run()
-        } else {
-            update.bind(Int64(row.packetIdentifier), at: 1)
-            update.bind(row.session, at: 2)
-            update.bind(Int64(row.sequence), at: 3)
-            try update.run()
-        }
+    private borrowing func change(
+        _ row: Changes.QueueRow, by statement: borrowing Statement
+    ) throws(BrokerStoreError) {
+        statement.bind(Int64(row.packetIdentifier), at: 1)
+        statement.bind(row.session, at: 2)
+        statement.bind(Int64(row.sequence), at: 3)
+        try statement.run()
     }
 
     private borrowing func insert(_ row: Changes.QueueRow) throws(BrokerStoreError) {

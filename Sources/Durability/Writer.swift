@@ -79,7 +79,7 @@ final class Writer {
             for (inbound, isThere) in part.inbound where !removed.contains(inbound.session) {
                 try sessions.write(inbound, isThere: isThere)
             }
-            for row in part.queue where !removed.contains(row.session) { try queue.write(row, unshared: &unshared) }
+            try queue.write(part.queue, except: removed, unshared: &unshared)
         }
         try queue.forget(unshared)
     }

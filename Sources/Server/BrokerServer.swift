@@ -89,7 +89,8 @@ package final class BrokerServer: Sendable {
 
     /// From now on what has to outlive the process goes to `store`, which had `contents`. Before `run`, and after the accounts
     /// are there, for sessions of those that are no more end.
-    package func begin(storing store: BrokerStore, with contents: BrokerStore.Contents) {
+    package func begin(storing store: BrokerStore, with contents: BrokerStore.Contents) async {
+        await topics.setStore(store)
         let durability = configuration.withLock { DurabilityRules($0) }
         let rounds = CommitRounds(shards: shards, store: store)
         self.rounds.withLock { $0 = rounds }

@@ -1,6 +1,7 @@
 import Broker
 import Durability
 import Locks
+import Synchronization
 import Transport
 
 /// Brings what all shards have changed to the disk, one round after the other: each shard closes its part of a round
@@ -30,12 +31,16 @@ final class CommitRounds: Sendable {
         }
     }
 
+    /// A round is closed when nothing has come to any shard for one look, or after that many.
+    private static let look = Duration.microseconds(100)
+    private static let looks = 20
     /// How long a stop waits for the disk.
     private static let patience = Duration.seconds(3)
 
     private let shards: [Shard]
     let store: BrokerStore
     private let state = Lock(State())
+    private let activity = Atomic<Int>(0)
 
     init(shards: [Shard], store: BrokerStore) {
         self.shards = shards
@@ -59,8 +64,22 @@ final class CommitRounds: Sendable {
         return state.round
     }
 
+    /// Events have come to a shard.
+    func noteActivity() { activity.add(1, ordering: .relaxed) }
+
+    /// Not in the midst of what comes: those who were answered together answer together, which makes one commit of many; and
+    /// what subscribers acknowledge meanwhile need not be written at all.
     private func close(_ round: CommitTicket) {
-        for shard in shards { shard.post { $0.closeRound(round) } }
+        Task {
+            var seen = activity.load(ordering: .relaxed)
+            for _ in 0..<Self.looks {
+                try? await Task.sleep(for: Self.look)
+                let now = activity.load(ordering: .relaxed)
+                if now == seen { break }
+                seen = now
+            }
+            for shard in shards { shard.post { $0.closeRound(round) } }
+        }
     }
 
     /// A shard's part of the round.

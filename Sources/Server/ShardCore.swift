@@ -105,6 +105,7 @@ struct ShardCore: ~Copyable {
                 ready(number, events[index].events)
             }
         }
+        if !events.isEmpty { rounds?.noteActivity() }
         if !unannounced.isEmpty { readUnannounced() }
         reception.resumeIfDue(now: now)
         // After a stall the packets that prove a client alive may still be on their way here: first all of them.

@@ -1,5 +1,6 @@
 import Broker
 import CLinux
+import Durability
 import Glibc
 import Locks
 import MQTT
@@ -34,6 +35,9 @@ actor SystemTopics {
     /// `sys_interval`; nil publishes nothing.
     private var interval: Duration? = .seconds(10)
     private var waiting: Task<Void, Never>?
+    /// Nil: nothing outlives the process.
+    private var store: BrokerStore?
+    private var written = HourlyBytes()
     /// When the first certificate ends, seconds since 1970.
     private var certificateEnd: Int64?
 
@@ -56,6 +60,8 @@ actor SystemTopics {
             trim()
         }
     }
+
+    func setStore(_ store: BrokerStore) { self.store = store }
 
     func setCertificateEnd(_ seconds: Int64?) { certificateEnd = seconds }
 
@@ -90,7 +96,9 @@ actor SystemTopics {
         var total = each.reduce(Counters(), +)
         if let lobby { total = total + (await lobby.counters()) }
         var messages: [ApplicationMessage] = []
-        for (name, value) in figures(total, each, output) where published[name] != value {
+        var values = figures(total, each, output)
+        if let store { values += disk(await store.currentFigures(), total) }
+        for (name, value) in values where published[name] != value {
             published[name] = value
             messages.append(ApplicationMessage(topic: "$SYS/broker/" + name, payload: Array(value.utf8)))
         }
@@ -157,6 +165,16 @@ actor SystemTopics {
             values.append(("shards/\(number)/publishers/held", "\(counters.publishersHeld)"))
         }
         return values
+    }
+
+    private func disk(_ figures: BrokerStore.Figures, _ total: Counters) -> [(String, String)] {
+        [
+            ("disk/commits", "\(figures.commits)"),
+            ("disk/bytes/written", "\(figures.bytesWritten)"),
+            ("disk/bytes/written/hour", "\(written.update(figures.bytesWritten, at: monotonicNanoseconds()))"),
+            ("disk/failing", figures.isFailing ? "1" : "0"),
+            ("disk/messages/queued", "\(total.spilledMessages)"),
+        ]
     }
 
     /// What has come of each limit that was reached.

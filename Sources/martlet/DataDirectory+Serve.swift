@@ -78,7 +78,7 @@ struct OpenData {
             server.adopt(await management.accounts)
         }
         if let broker {
-            server.begin(storing: broker, with: try await broker.load(listeners: configuration.listeners.count))
+            await server.begin(storing: broker, with: try await broker.load(listeners: configuration.listeners.count))
         }
         guard let management else { return }
         if let (email, password) = try await management.ensureFirstAdmin() {

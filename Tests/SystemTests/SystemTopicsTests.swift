@@ -16,8 +16,10 @@ private final class Watcher {
     private var metrics: [String: String] = [:]
     private(set) var updates = 0
 
-    init(_ broker: Martlet) throws {
-        client = try broker.client("exporter")
+    convenience init(_ broker: Martlet) throws { try self.init(broker.client("exporter")) }
+
+    init(_ client: RawClient) throws {
+        self.client = client
         #expect(try client.subscribe([("$SYS/#", 0)]) == [0])
     }
 
@@ -63,10 +65,11 @@ private final class Watcher {
 extension System {
     @Suite struct `The topics under $SYS` {
         /// The names in docs/sys.md, written out, of a broker without TLS.
-        private static func documented(shards: Int) throws -> [String] {
+        private static func documented(shards: Int, hasDisk: Bool = false) throws -> [String] {
             let text = try String(contentsOfFile: "\(packageRoot)/docs/sys.md", encoding: .utf8)
             let rows = text.split(separator: "\n").filter {
                 $0.hasPrefix("| `") && $0.split(separator: "|").count == 4 && !$0.contains("only where there is TLS")
+                    && (hasDisk || !$0.contains("only where there is a disk"))
             }
             return rows.flatMap { row -> [String] in
                 let name = String(row.split(separator: "`")[1])
@@ -90,6 +93,33 @@ extension System {
             #expect(watcher.values["uptime"]?.hasSuffix(" seconds") == true)
             #expect(watcher.problems == [])
             try broker.stop()
+        }
+
+        @Test func `say what gets to the disk where there is one`() throws {
+            let directory = try TemporaryDirectory()
+            let lines = ["sys_interval 1", "shards 3", "data_dir DIR/data", "allow_anonymous true"]
+            let broker = try ConfiguredMartlet(lines + ["max_queued_messages 0"], in: directory)
+            let watcher = try Watcher(broker.client("exporter"))
+            let expected = try Self.documented(shards: 3, hasDisk: true)
+            try watcher.watch { $0.values.count >= expected.count }
+            #expect(Set(watcher.values.keys).symmetricDifference(expected) == [])
+            let subscriber = try RawClient(port: broker.port)
+            try subscriber.connect("away", cleanSession: false)
+            try subscriber.subscribe([("t", 1)])
+            try subscriber.send(Packet.disconnect)
+            #expect(subscriber.isClosed())
+            let publisher = try broker.client("publisher")
+            for number in 0..<1_000 {
+                try publisher.send(Packet.publish("t", "\(number)", qos: 1, identifier: UInt16(number + 1)))
+            }
+            for _ in 0..<1_000 { #expect(try publisher.receive().type == 4) }
+            try watcher.watch {
+                $0.number("disk/messages/queued") > 700 && $0.number("disk/bytes/written/hour") > 10_000
+            }
+            #expect(watcher.number("disk/commits") > 0 && watcher.number("disk/failing") == 0)
+            #expect(watcher.number("disk/bytes/written") >= watcher.number("disk/bytes/written/hour"))
+            broker.program.signal(SIGTERM)
+            #expect(try broker.program.waitForEnd() == .exited(0))
         }
 
         @Test func `say what happens, interval by interval, as exporters want it`() throws {
