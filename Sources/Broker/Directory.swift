@@ -1,4 +1,5 @@
 import Access
+import DequeModule
 package import MQTT
 
 /// What all shards share: who subscribes to what, what is retained, and where each session lives. A plain value; the
@@ -9,6 +10,10 @@ package struct Directory: Sendable {
     private var sessions: SessionTable
     /// What the store has not written yet; nil where nothing is written.
     private var unsavedRetained: UnsavedRetained?
+    /// Clients whose session has gone while the disk has it still, with the round that removes it there; and in about the order
+    /// of those.
+    private var unsavedRemovals: [ClientIdentifier: CommitTicket] = [:]
+    private var removalOrder = Deque<(client: ClientIdentifier, round: CommitTicket)>()
     /// How many sessions there may be; 0: no limit.
     var sessionLimit = 0
 
@@ -140,6 +145,27 @@ package struct Directory: Sendable {
     /// What has been retained since the last time, each topic once; an empty payload clears it. Whoever takes it writes it,
     /// before anything that is taken later.
     package mutating func takeUnsavedRetained() -> [RetainedMessage] { unsavedRetained?.take() ?? [] }
+
+    /// A session has gone, and that round removes it from the disk.
+    mutating func noteRemoval(of client: ClientIdentifier, in round: CommitTicket, committed: CommitTicket) {
+        forgetRemovals(committed)
+        unsavedRemovals[client] = round
+        removalOrder.append((client, round))
+    }
+
+    /// The round before which nobody may be told that this client has no session: a crash would bring it back. Nil: none.
+    mutating func removal(of client: ClientIdentifier, committed: CommitTicket) -> CommitTicket? {
+        forgetRemovals(committed)
+        guard let round = unsavedRemovals[client], round > committed else { return nil }
+        return round
+    }
+
+    private mutating func forgetRemovals(_ committed: CommitTicket) {
+        while let first = removalOrder.first, first.round <= committed {
+            removalOrder.removeFirst()
+            if unsavedRemovals[first.client] == first.round { unsavedRemovals[first.client] = nil }
+        }
+    }
 
     // MARK: Subscriptions
 

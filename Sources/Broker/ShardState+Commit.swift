@@ -183,6 +183,12 @@ extension ShardState {
 
     // MARK: CONNECT
 
+    /// The commit that takes an earlier session of a client from the disk, if that is not over.
+    func removal(of client: ClientIdentifier) -> CommitTicket? {
+        guard ledger?.waits ?? false, let committed = ledger?.committed else { return nil }
+        return directory.withLock { $0.removal(of: client, committed: committed) }
+    }
+
     /// The CONNECT is handled again when the disk has done its part.
     mutating func hold(_ number: ConnectionNumber, until reason: HeldConnect.Reason, _ outbox: inout Outbox) {
         heldConnects.append(HeldConnect(connection: number, reason: reason))

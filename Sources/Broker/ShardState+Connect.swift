@@ -29,6 +29,8 @@ extension ShardState {
             if home != shard { return move(number, to: home, &outbox) }
         }
         guard let participant = participant(connect, as: client, number, now, &outbox) else { return }
+        // Else a crash could bring back what this client is told that it has not.
+        if let ticket = removal(of: client) { return hold(number, until: .commit(ticket), &outbox) }
         var home = directory.withLock { $0.home(of: client, askedFrom: shard) }
         if case .here(let reference, isNew: false) = home {
             let slot = slot(of: reference.number)

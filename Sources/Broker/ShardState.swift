@@ -390,11 +390,14 @@ package struct ShardState: Sendable {
         while directory.withLock({ $0.removeSubscriptions(of: reference, atMost: Limits.nodesPerSlice) }) {}
         directory.withLock { $0.remove(reference) }
         absent.remove(UInt32(slot))
-        let stored = sessions[slot].stored
+        let (stored, client) = (sessions[slot].stored, sessions[slot].client)
         ledger?.spilledMessages -= sessions[slot].outgoing.spill.count
         sessions[slot] = Session()
         guard stored != 0 else { return nil }
         ledger?.remove(stored)
-        return ledger.flatMap { $0.waits ? ledger?.note(waits: true) : nil }
+        guard ledger?.waits ?? false, let ticket = ledger?.note(waits: true), let committed = ledger?.committed
+        else { return nil }
+        directory.withLock { $0.noteRemoval(of: client, in: ticket, committed: committed) }
+        return ticket
     }
 }
