@@ -30,7 +30,7 @@ final class ShardHarness {
 
     let directory: Lock<Directory>
     /// The clock.
-    private(set) var now = Instant(milliseconds: 1_000_000)
+    private(set) var now: Instant
     private(set) var events: [BrokerEvent] = []
     /// Whether everything that is under way is carried on after each action of a test, until nothing is.
     var settlesAtOnce = true
@@ -53,7 +53,7 @@ final class ShardHarness {
     /// What rounds that have ended have brought to the disk.
     private(set) var disk = SimulatedDisk()
     /// Rounds that are on their way there: one at most.
-    private(set) var commits: [[Changes]] = []
+    private(set) var commits: [(parts: [Changes], retained: [RetainedMessage])] = []
     private var round: CommitTicket = 1
     private var isRoundUnderWay = false
     /// Shards that have not heard yet that a round begins, or that it is over.
@@ -66,11 +66,11 @@ final class ShardHarness {
 
     init(
         shards count: Int = 1, limits: Limits = .withoutDamping, rules: [ListenerRules] = [ListenerRules()],
-        access: AccessControl? = nil, seed: UInt64 = 1
+        access: AccessControl? = nil, seed: UInt64 = 1, now: Instant = Instant(milliseconds: 1_000_000)
     ) {
+        self.now = now
         let access = access ?? AccessControl(listeners: rules.map { _ in AccessControl.Listener() })
         let directory = Lock(Directory(shards: count, seed: seed))
-        let now = now
         let throttle = throttle
         var limits = limits
         // Short, so that a test needs few messages to see several steps.
@@ -311,8 +311,7 @@ final class ShardHarness {
     func keepOnDisk(_ durability: DurabilityRules = DurabilityRules(.acknowledged), from disk: SimulatedDisk = .init())
     {
         self.disk = disk
-        let next = (disk.sessions.keys.max() ?? 0) + 1
-        for shard in shards { shard.state.keepOnDisk(durability, sessions: next) }
+        for shard in shards { shard.state.keepOnDisk(durability, sessions: disk.nextSession) }
         directory.withLock { $0.begin(with: disk.retained, durability) }
         for session in disk.restored {
             let reference = directory.withLock { $0.restore(session) }
@@ -341,17 +340,38 @@ final class ShardHarness {
         guard let part = shards[shard].state.takeClosed() else { return }
         parts.append(part)
         guard parts.count == shards.count else { return }
-        commits.append(parts)
+        commits.append((parts, directory.withLock { $0.takeUnsavedRetained() }))
         parts = []
     }
 
     /// The round that is under way is on the disk, and the shards hear of it one by one.
     func finishCommit() {
-        disk.write(commits.removeFirst(), directory.withLock { $0.takeUnsavedRetained() })
+        write()
         round += 1
         isRoundUnderWay = false
         ending = Array(shards.indices)
         finish()
+    }
+
+    private func write() {
+        let commit = commits.removeFirst()
+        disk.write(commit.parts, commit.retained)
+    }
+
+    /// The process ends here and now. Returns what the disk has; `isWritten`: with the commit that was under way, if one was.
+    func crash(isWritten: Bool = false) -> SimulatedDisk {
+        if isWritten, !commits.isEmpty { write() }
+        let moving = posts.joined().joined().compactMap {
+            if case .move(let connection) = $0 { connection } else { nil }
+        }
+        for connection in shards.flatMap(\.connections).compactMap({ $0 }) + moving { connection.place = .closed }
+        for shard in shards { shard.connections = [] }
+        (observe, observeHandled) = (nil, nil)
+        posts = []
+        answers = []
+        verifications = []
+        disk.endProcess()
+        return disk
     }
 
     private func end(_ index: Int) {
@@ -426,6 +446,8 @@ final class ShardHarness {
             shards[receiver].state.deliver(mail, from: sender, into: &shards[receiver].outbox)
             apply(receiver)
         case .closed:
+            // That the last round is over was posted before this one began.
+            if let index = ending.firstIndex(of: receiver) { end(ending.remove(at: index)) }
             close(receiver)
             shards[receiver].state.noteClosed(by: sender)
             submitIfClosed(receiver)

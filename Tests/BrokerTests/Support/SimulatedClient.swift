@@ -19,6 +19,9 @@ final class SimulatedClient {
     var inbox: [ControlPacket] = []
     private(set) var answers: [ControlPacket] = []
     private var outgoing: [Outgoing] = []
+    /// Its latest CONNECT asked for a clean session; and was answered.
+    private var wasClean = false
+    private(set) var isAnswered = true
     /// QoS 2 from the broker, not released.
     private var held = Set<PacketIdentifier>()
     private var latestIdentifier: PacketIdentifier = 0
@@ -35,6 +38,11 @@ final class SimulatedClient {
 
     func connect(to broker: ShardHarness, on shard: Int, tag: Int) -> TestConnection {
         forgetConnection()
+        if wasClean, isAnswered {  // What it knew of that session has ended with its connection.
+            held = []
+            outgoing = []
+        }
+        (wasClean, isAnswered) = (cleanSession, false)
         let connection = broker.open(on: shard)
         connection.tag = tag
         self.connection = connection
@@ -78,7 +86,7 @@ final class SimulatedClient {
         guard !inbox.isEmpty else { return }
         switch inbox.removeFirst() {
         case .connectAcknowledgement(let acknowledgement):
-            isConnected = true
+            (isConnected, isAnswered) = (true, true)
             if !acknowledgement.sessionPresent {
                 held = []
                 outgoing = []

@@ -18,11 +18,15 @@ struct SimulatedDisk {
         var subscriptions: [[UInt8]: QoS] = [:]
         var inbound: Set<PacketIdentifier> = []
         var will: StoredWill?
-        var queue: [UInt64: Row] = [:]
     }
 
     private(set) var retained: [RetainedMessage] = []
     private(set) var sessions: [StoredSession: Session] = [:]
+    /// Of a session that is not there itself the rows are lost in a crash.
+    private(set) var queues: [StoredSession: [UInt64: Row]] = [:]
+    /// Sessions that were removed by this process.
+    private var ended: Set<StoredSession> = []
+    private(set) var nextSession: StoredSession = 1
     private(set) var rowsWritten = 0
     /// What a row said that could not be.
     private(set) var problem: String?
@@ -30,9 +34,15 @@ struct SimulatedDisk {
     mutating func write(_ parts: [Changes], _ messages: [RetainedMessage]) {
         retained = (retained + messages).latestOfEachTopic().filter { $0.message.payloadCount > 0 }
         let removed = Set(parts.flatMap(\.removedSessions))
-        for session in removed { sessions[session] = nil }
+        for session in removed {
+            sessions[session] = nil
+            queues[session] = nil
+        }
+        ended.formUnion(removed)
         for part in parts {
             for row in part.sessions where !removed.contains(row.session) {
+                if ended.contains(row.session) { problem = "\(row.client) has a session that has ended" }
+                nextSession = max(nextSession, row.session + 1)
                 if sessions[row.session] == nil {
                     if sessions.values.contains(where: { $0.row.client == row.client }) {
                         problem = "\(row.client) has two sessions"
@@ -50,36 +60,37 @@ struct SimulatedDisk {
                     sessions[inbound.session]?.inbound.remove(inbound.packetIdentifier)
                 }
             }
-            for row in part.queue where row.kind != .nothing { write(row) }
+            for row in part.queue where row.kind != .nothing && !removed.contains(row.session) { write(row) }
         }
     }
 
     private mutating func write(_ row: Changes.QueueRow) {
         rowsWritten += 1
-        guard sessions[row.session] != nil else { return }
-        let old = sessions[row.session]?.queue[row.sequence]
+        if ended.contains(row.session) { problem = "session \(row.session), which has ended, has a row" }
+        nextSession = max(nextSession, row.session + 1)
+        let old = queues[row.session]?[row.sequence]
         switch row.kind {
         case .nothing: break
         case .insert:
             if old != nil { problem = "row \(row.sequence) of session \(row.session) comes twice" }
             if (row.message == nil) != row.isReleased { problem = "row \(row.sequence) without its message" }
-            sessions[row.session]?.queue[row.sequence] = Row(
+            queues[row.session, default: [:]][row.sequence] = Row(
                 qos: row.qos, isRetained: row.isRetained, isShared: row.isShared,
                 packetIdentifier: row.packetIdentifier, isReleased: row.isReleased, message: row.message)
         case .update, .delete:
             if old == nil { problem = "row \(row.sequence) of session \(row.session) is not there to be changed" }
             if row.kind == .delete {
-                sessions[row.session]?.queue[row.sequence] = nil
+                queues[row.session]?[row.sequence] = nil
             } else {
-                sessions[row.session]?.queue[row.sequence]?.packetIdentifier = row.packetIdentifier
-                sessions[row.session]?.queue[row.sequence]?.isReleased = row.isReleased
-                if row.isReleased { sessions[row.session]?.queue[row.sequence]?.message = nil }
+                queues[row.session]?[row.sequence]?.packetIdentifier = row.packetIdentifier
+                queues[row.session]?[row.sequence]?.isReleased = row.isReleased
+                if row.isReleased { queues[row.session]?[row.sequence]?.message = nil }
             }
         }
     }
 
     func read(_ request: QueueRequest, atMost limit: Int) -> (rows: [QueuedMessage], isAll: Bool) {
-        let queue = sessions[request.session]?.queue ?? [:]
+        let queue = queues[request.session] ?? [:]
         var rows: [QueuedMessage] = []
         for sequence in queue.keys.sorted() where sequence > request.after && sequence < request.before {
             guard let row = queue[sequence] else { continue }
@@ -90,6 +101,24 @@ struct SimulatedDisk {
                     isShared: row.isShared, packetIdentifier: row.packetIdentifier, message: row.message))
         }
         return (rows, true)
+    }
+
+    /// The next begins with what belongs to a session.
+    mutating func endProcess() {
+        queues = queues.filter { sessions[$0.key] != nil }
+        ended = []
+    }
+
+    /// The messages of a client's queue, in their order; nil where it has no session.
+    func queue(of client: String) -> [Row]? {
+        guard let session = sessions.first(where: { $0.value.row.client == ClientIdentifier(client) })
+        else { return nil }
+        let queue = queues[session.key] ?? [:]
+        return queue.keys.sorted().compactMap { queue[$0] }
+    }
+
+    func session(of client: String) -> Session? {
+        sessions.values.first { $0.row.client == ClientIdentifier(client) }
     }
 
     /// What a broker that begins finds.
@@ -103,9 +132,10 @@ struct SimulatedDisk {
                 .sorted { $0.filter.lexicographicallyPrecedes($1.filter) }
             restored.inbound = session.inbound.sorted()
             restored.will = session.will
-            restored.queued = session.queue.count
-            restored.queuedBytes = session.queue.values.map { $0.message?.payloadCount ?? 0 }.reduce(0, +)
-            restored.nextSequence = (session.queue.keys.max() ?? 0) + 1
+            let queue = queues[number] ?? [:]
+            restored.queued = queue.count
+            restored.queuedBytes = queue.values.map { $0.message?.payloadCount ?? 0 }.reduce(0, +)
+            restored.nextSequence = (queue.keys.max() ?? 0) + 1
             return restored
         }
     }

@@ -4,7 +4,8 @@ import Seeded
 @testable import Broker
 
 /// Clients that do what they like, shards whose mail comes when it likes, and a model that watches every packet: what
-/// each session is owed, in which order, and which identifiers are in use. Everything follows from the seed.
+/// each session is owed, in which order, and which identifiers are in use. With a disk the broker crashes now and then, and
+/// the model knows what it must not have lost. Everything follows from the seed.
 final class Simulation {
     struct Settings {
         var shards = 1
@@ -12,27 +13,63 @@ final class Simulation {
         var steps = 1500
         /// Whether a client that was persistent may come back clean, and the other way round.
         var changesKind = false
+        /// Whether there is a disk, and the broker crashes.
+        var hasDisk = false
+        /// Of a hundred steps those in which a commit begins or ends.
+        var commits = 10
+        /// Of a thousand steps those in which the broker crashes.
+        var crashes = 4
+        /// Whether it begins again with another number of shards.
+        var changesShards = false
+        /// The most messages that a client publishes at once.
+        var burst = 1
+        /// How many times out of a hundred a client that is away comes back.
+        var returns = 30
     }
 
     /// Messages whose order counts [MQTT-4.6.0-6]. A clean session that begins anew may live elsewhere, so for it each
     /// connection counts for itself.
-    private struct Stream: Hashable {
-        let publisher: String
+    struct Stream: Hashable {
+        let publisher: Publisher
         let topic: String
         let qos: QoS
     }
 
+    struct Publisher: Hashable {
+        let name: Substring
+        /// 0 for a persistent session.
+        let connection: Int
+    }
+
     /// What the model knows of one session.
-    private final class Session {
+    final class Session {
+        struct InFlight {
+            let payload: String
+            let qos: QoS
+            /// PUBREC has come.
+            var isReceived = false
+            /// PUBREL has gone out.
+            var isReleased = false
+        }
+
         let isClean: Bool
         let tag: Int
+        var journal = SessionJournal()
         var subscriptions: [(filter: String, qos: QoS)] = []
         var owed: [Stream: [String]] = [:]
+        var publishers: [Substring: [Publisher]] = [:]
         var owedExactlyOnce = Set<String>()
         var owedAtLeastOnce = Set<String>()
         var got: [String: Int] = [:]
-        /// PUBLISH packets that are not over: the payload, and whether PUBREC has come.
-        var inFlight: [PacketIdentifier: (payload: String, isReleased: Bool)] = [:]
+        var gotExactlyOnce = Set<String>()
+        /// What comes after a crash too.
+        var promised = Set<String>()
+        /// QoS 2, by what has been sent.
+        var sentExactlyOnce = Set<String>()
+        /// Behind the latest that was new to the client.
+        var next: [Stream: Int] = [:]
+        /// PUBLISH packets that are not over.
+        var inFlight: [PacketIdentifier: InFlight] = [:]
         var incoming = Set<PacketIdentifier>()
 
         init(isClean: Bool, tag: Int) {
@@ -44,49 +81,101 @@ final class Simulation {
     private static let topics = ["a", "a/b", "a/c", "b", "b/c"]
     private static let filters = ["#", "a/#", "+", "a/+", "+/c", "a", "a/b", "b/c", "b/#"]
 
-    private let settings: Settings
-    private let broker: ShardHarness
-    private var generator: SeededGenerator
-    private var clients: [SimulatedClient] = []
+    let settings: Settings
+    private(set) var broker: ShardHarness
+    private(set) var shards: Int
+    var generator: SeededGenerator
+    private(set) var clients: [SimulatedClient] = []
     private var names: [Int: String] = [:]
     private var isClean: [Int: Bool] = [:]
-    private var sessions: [String: Session] = [:]
+    var sessions: [String: Session] = [:]
+    /// Messages that are not acknowledged.
+    var messages: [Message] = []
+    /// What is retained, or was when it was last known to be on the disk and since, by topic.
+    var retained: [String: [Retained]] = [:]
     /// How far into its streams each connection has come.
     private var positions: [Int: [Stream: Int]] = [:]
     private var latestTag = 0
     private(set) var problem: String?
+    /// What has happened; kept when somebody wants to read it.
+    var trace: ((@autoclosure () -> String) -> Void)?
     private(set) var delivered = 0
+    private(set) var crashes = 0
 
     init(seed: UInt64, settings: Settings) {
         self.settings = settings
         generator = SeededGenerator(seed: seed)
+        shards = settings.shards
         broker = ShardHarness(shards: settings.shards, limits: settings.limits, seed: seed)
-        broker.settlesAtOnce = false
+        begin(from: SimulatedDisk())
         for number in 0..<6 {
             let client = SimulatedClient(name: "client \(number)", cleanSession: number % 2 == 0)
             client.receive = { [unowned self] in received($0, by: client.name) }
             clients.append(client)
         }
-        broker.observe = { [unowned self] in sent($1, on: $0) }
-        broker.observeHandled = { [unowned self] in handled($1, from: $0) }
     }
 
-    private func fail(_ text: String) { if problem == nil { problem = text } }
+    deinit { _ = broker.crash() }
+
+    private func begin(from disk: SimulatedDisk) {
+        broker.settlesAtOnce = false
+        broker.observe = { [unowned self] in sent($1, on: $0) }
+        broker.observeHandled = { [unowned self] in handled($1, from: $0) }
+        guard settings.hasDisk else { return }
+        broker.rowsRead = 1 + generator.below(20)
+        broker.keepOnDisk(from: disk)
+    }
+
+    func fail(_ text: String) { if problem == nil { problem = text } }
 
     // MARK: Running
 
     func run() {
         for _ in 0..<settings.steps {
+            if settings.hasDisk, generator.happens(settings.commits) { carryOnCommit() }
+            if settings.hasDisk, generator.below(1000) < settings.crashes { crash() }
             if generator.happens(40) { broker.step() } else { act(generator.element(of: clients)) }
             if problem != nil { return }
         }
         calmDown()
+        if let wrong = broker.disk.problem { fail(wrong) }
         for client in clients { check(client) }
+    }
+
+    /// False when there was nothing to do.
+    @discardableResult
+    private func carryOnCommit() -> Bool {
+        if !broker.commits.isEmpty {
+            trace?("the commit ends")
+            broker.finishCommit()
+        } else if broker.hasUncommitted {
+            trace?("a round begins, or goes on")
+            broker.beginRound()
+        } else {
+            return false
+        }
+        return true
+    }
+
+    private func crash() {
+        crashes += 1
+        let disk = broker.crash(isWritten: generator.happens(50))
+        trace?("crash \(crashes)")
+        for client in clients { client.forgetConnection() }
+        survive(disk)
+        if settings.changesShards { shards = 1 + generator.below(3) }
+        broker = ShardHarness(
+            shards: shards, limits: settings.limits, seed: generator.next(), now: broker.now + 1)
+        begin(from: disk)
+    }
+
+    private func settle() {
+        repeat { broker.settle() } while settings.hasDisk && carryOnCommit()
     }
 
     private func act(_ client: SimulatedClient) {
         guard let connection = client.connection, client.isOpen else {
-            if generator.happens(30) { connect(client) }
+            if generator.happens(settings.returns) { connect(client) }
             return
         }
         let die = generator.below(1000)
@@ -108,10 +197,11 @@ final class Simulation {
             connection.unsubscribe(generator.element(of: Self.filters), identifier: client.unusedIdentifier())
         case 96..<116: broker.setFull(connection, generator.happens(40))
         case 116..<400:
-            guard client.mayPublish else { return }
-            client.publish(
-                generator.element(of: Self.topics), generator.element(of: QoS.allCases),
-                isRetained: generator.happens(10))
+            for _ in 0..<(1 + generator.below(settings.burst)) where client.mayPublish {
+                client.publish(
+                    generator.element(of: Self.topics), generator.element(of: QoS.allCases),
+                    isRetained: generator.happens(10))
+            }
         case 400..<700: for _ in 0..<(1 + generator.below(8)) { client.readNext() }
         default:
             for _ in 0..<(1 + generator.below(8)) where !client.answers.isEmpty {
@@ -121,22 +211,23 @@ final class Simulation {
     }
 
     private func connect(_ client: SimulatedClient) {
-        if settings.changesKind, generator.happens(30) { client.cleanSession.toggle() }
+        // Who does not know whether its session was discarded can only ask for that again.
+        if settings.changesKind, client.isAnswered, generator.happens(30) { client.cleanSession.toggle() }
         latestTag += 1
         names[latestTag] = client.name
         isClean[latestTag] = client.cleanSession
-        let connection = client.connect(to: broker, on: generator.below(settings.shards), tag: latestTag)
+        let connection = client.connect(to: broker, on: generator.below(shards), tag: latestTag)
         connection.sendConnect(client.name, cleanSession: client.cleanSession)
     }
 
     /// All persistent sessions come back, and everything is read and answered.
     private func calmDown() {
-        broker.settle()
+        settle()
         for client in clients where !client.isOpen && !client.cleanSession { connect(client) }
-        broker.settle()
+        settle()
         for client in clients { if let connection = client.connection { broker.setFull(connection, false) } }
         for _ in 0..<10_000 where problem == nil {
-            broker.settle()
+            settle()
             guard clients.contains(where: { !$0.inbox.isEmpty || !$0.answers.isEmpty }) else { return }
             for client in clients {
                 while !client.inbox.isEmpty { client.readNext() }
@@ -150,28 +241,43 @@ final class Simulation {
 
     /// A client's packet that a shard handles now.
     private func handled(_ packet: ControlPacket, from connection: TestConnection) {
+        trace?("\(connection.tag) \(names[connection.tag] ?? "") on \(connection.shard ?? -1) > \(packet.brief)")
+        if case .connect(let connect) = packet, connect.cleanSession, let name = names[connection.tag],
+            let session = sessions[name], !session.isClean, !session.journal.isDiscarded
+        {
+            session.journal.append(.discarded)
+        }
         guard let name = names[connection.tag], let session = sessions[name],
             session.tag == connection.tag || !session.isClean
         else { return }
         switch packet {
-        case .subscribe(let subscriptions, _):
+        case .subscribe(let subscriptions, let identifier):
+            var filters: [(String, QoS?)] = []
             for subscription in subscriptions {
                 let filter = String(decoding: subscription.filter, as: UTF8.self)
                 session.subscriptions.removeAll { $0.filter == filter }
                 session.subscriptions.append((filter, subscription.maximumQoS))
+                filters.append((filter, subscription.maximumQoS))
             }
-        case .unsubscribe(let filters, _):
-            for filter in filters {
-                session.subscriptions.removeAll { $0.filter == String(decoding: filter, as: UTF8.self) }
-            }
-        case .publish(let message, let qos, let identifier, _, _):
+            session.journal.append(.subscribed(filters: filters, identifier, tag: connection.tag))
+        case .unsubscribe(let filters, let identifier):
+            let filters = filters.map { String(decoding: $0, as: UTF8.self) }
+            session.subscriptions.removeAll { filters.contains($0.filter) }
+            session.journal.append(.subscribed(filters: filters.map { ($0, nil) }, identifier, tag: connection.tag))
+        case .publish(let message, let qos, let identifier, _, let isRetained):
             if qos == .exactlyOnce, !session.incoming.insert(identifier).inserted { return }
-            owe(message, qos, from: session.isClean ? "\(name) on \(connection.tag)" : name)
+            let publisher = Publisher(name: name[...], connection: session.isClean ? connection.tag : 0)
+            let published = Message(message, qos, identifier, by: session, on: connection.tag, at: session.journal.next)
+            if qos == .exactlyOnce { session.journal.append(.received(identifier)) }
+            owe(published, from: publisher)
+            if isRetained { retain(published) }
+            if settings.hasDisk, qos > .atMostOnce { messages.append(published) }
         case .acknowledgement(let acknowledgement):
             let identifier = acknowledgement.packetIdentifier
             switch acknowledgement.type {
-            case .publishRelease: session.incoming.remove(identifier)
-            case .publishReceived: session.inFlight[identifier]?.isReleased = true
+            case .publishRelease:
+                if session.incoming.remove(identifier) != nil { session.journal.append(.released(identifier)) }
+            case .publishReceived: session.inFlight[identifier]?.isReceived = true
             case .publishAcknowledgement, .publishComplete: session.inFlight[identifier] = nil
             default: break
             }
@@ -180,34 +286,45 @@ final class Simulation {
         }
     }
 
-    private func owe(_ message: ApplicationMessage, _ qos: QoS, from publisher: String) {
-        let topic = String(decoding: message.topic, as: UTF8.self)
-        let payload = String(decoding: message.payload, as: UTF8.self)
+    private func owe(_ message: Message, from publisher: Publisher) {
         for client in clients {
             guard let session = sessions[client.name] else { continue }
-            let granted = session.subscriptions.filter { NaiveDirectory.matches($0.filter, topic) }.map(\.qos).max()
+            let granted = session.subscriptions.filter { NaiveDirectory.matches($0.filter, message.topic) }
+                .map(\.qos).max()
             guard let granted else { continue }
-            let stream = Stream(publisher: publisher, topic: topic, qos: min(qos, granted))
-            session.owed[stream, default: []].append(payload)
-            if stream.qos == .exactlyOnce { session.owedExactlyOnce.insert(payload) }
-            if stream.qos == .atLeastOnce { session.owedAtLeastOnce.insert(payload) }
+            let stream = Stream(publisher: publisher, topic: message.topic, qos: min(message.qos, granted))
+            session.owed[stream, default: []].append(message.payload)
+            if !(session.publishers[publisher.name]?.contains(publisher) ?? false) {
+                session.publishers[publisher.name, default: []].append(publisher)
+            }
+            // It may be gone already, and only its client has not heard of it.
+            guard !session.journal.isDiscarded else { continue }
+            if stream.qos == .exactlyOnce { session.owedExactlyOnce.insert(message.payload) }
+            if stream.qos == .atLeastOnce { session.owedAtLeastOnce.insert(message.payload) }
+            if stream.qos > .atMostOnce { message.receivers.append(session) }
         }
     }
 
     /// A packet on its way to a client.
     private func sent(_ packet: ControlPacket, on connection: TestConnection) {
+        trace?("\(connection.tag) \(names[connection.tag] ?? "") on \(connection.shard ?? -1) < \(packet.brief)")
         guard let name = names[connection.tag] else { return fail("a packet for nobody") }
         if case .connectAcknowledgement(let acknowledgement) = packet {
             accepted(acknowledgement, name, connection.tag)
         }
         if case .publish = packet, let session = sessions[name] { published(packet, to: session, name, connection) }
+        if settings.hasDisk, let session = sessions[name] { promised(packet, session, tag: connection.tag) }
         let client = clients.first { $0.connection === connection }
         client?.inbox.append(packet)
     }
 
     private func accepted(_ acknowledgement: ConnectAcknowledgement, _ name: String, _ tag: Int) {
         let isClean = isClean[tag] ?? true
-        let isKept = !isClean && sessions[name].map { !$0.isClean } ?? false
+        var isKept = !isClean && sessions[name].map { !$0.isClean } ?? false
+        if isKept, sessions[name]?.journal.isDiscarded ?? false {
+            isKept = acknowledgement.sessionPresent
+            if isKept { sessions[name]?.journal.forgetDiscarding() }
+        }
         if acknowledgement.sessionPresent != isKept {
             fail("\(name): session present \(acknowledgement.sessionPresent)")
         }
@@ -224,21 +341,17 @@ final class Simulation {
         } else if let other = session.inFlight[delivery.packetIdentifier] {
             if !delivery.isDuplicate { fail("\(text), but its identifier is in use for \(other.payload)") }
             if other.payload != delivery.payload { fail("\(text), but it was \(other.payload)") }
-            if other.isReleased { fail("\(text) after its PUBREC") }
+            if other.isReceived { fail("\(text) after its PUBREC") }
         } else {
             if delivery.isDuplicate { fail("\(text), but it is new") }
-            session.inFlight[delivery.packetIdentifier] = (delivery.payload, false)
+            session.inFlight[delivery.packetIdentifier] = .init(payload: delivery.payload, qos: delivery.qos)
+            if delivery.qos == .exactlyOnce { session.sentExactlyOnce.insert(delivery.payload) }
             let window = settings.limits.inFlightMessages
             if window > 0, session.inFlight.count > window { fail("\(text) beyond the window") }
         }
         guard !delivery.isRetained else { return }
         // The next place in a stream where it fits: messages may be missing before it, none may come after it again.
-        let publisher = delivery.payload.split(separator: " ").prefix(2).joined(separator: " ")
-        let streams = session.owed.keys.filter {
-            $0.topic == delivery.topic && $0.qos == delivery.qos
-                && ($0.publisher == publisher || $0.publisher.hasPrefix(publisher + " on "))
-        }
-        for stream in streams {
+        for stream in streams(of: delivery, in: session) {
             let start = positions[connection.tag]?[stream] ?? 0
             guard let place = session.owed[stream]?[start...].firstIndex(of: delivery.payload) else { continue }
             positions[connection.tag, default: [:]][stream] = place + 1
@@ -251,9 +364,29 @@ final class Simulation {
     private func received(_ delivery: Delivery, by name: String) {
         guard let session = sessions[name], !delivery.isRetained else { return }
         session.got[delivery.payload, default: 0] += 1
-        if session.owedExactlyOnce.contains(delivery.payload), session.got[delivery.payload] ?? 0 > 1 {
+        if delivery.qos == .exactlyOnce, !session.gotExactlyOnce.insert(delivery.payload).inserted {
             fail("\(name): \(delivery) comes twice")
         }
+        checkOrder(delivery, session, name)
+    }
+
+    /// What a persistent session is sent for the first time comes in order, whatever connections end and crashes there are
+    /// between.
+    private func checkOrder(_ delivery: Delivery, _ session: Session, _ name: String) {
+        guard !session.isClean, !settings.changesKind, session.got[delivery.payload] == 1, delivery.qos > .atMostOnce
+        else { return }
+        for stream in streams(of: delivery, in: session) {
+            let start = session.next[stream] ?? 0
+            guard let place = session.owed[stream]?[start...].firstIndex(of: delivery.payload) else { continue }
+            session.next[stream] = place + 1
+            return
+        }
+        fail("\(name): \(delivery) comes for the first time, and too late")
+    }
+
+    private func streams(of delivery: Delivery, in session: Session) -> [Stream] {
+        let name = delivery.payload.prefix(through: delivery.payload.lastIndex(of: " ")!).dropLast()
+        return (session.publishers[name] ?? []).map { Stream(publisher: $0, topic: delivery.topic, qos: delivery.qos) }
     }
 
     private func check(_ client: SimulatedClient) {
@@ -264,5 +397,25 @@ final class Simulation {
         let missing = owed.filter { session.got[$0] == nil }.sorted()
         if let first = missing.first { fail("\(client.name): \(first) is lost, and \(missing.count - 1) more") }
         if !session.inFlight.isEmpty { fail("\(client.name): \(session.inFlight.count) messages are never over") }
+    }
+}
+
+extension ControlPacket {
+    /// For somebody who reads a trace.
+    fileprivate var brief: String {
+        switch self {
+        case .connect(let connect): "CONNECT \(connect.cleanSession ? "clean" : "persistent")"
+        case .connectAcknowledgement(let acknowledgement): "CONNACK, session \(acknowledgement.sessionPresent)"
+        case .publish: TestConnection.deliveries(in: [self]).map { "PUBLISH \($0)" }.joined()
+        case .acknowledgement(let acknowledgement): "\(acknowledgement.type) #\(acknowledgement.packetIdentifier)"
+        case .subscribe(let subscriptions, let identifier):
+            "SUBSCRIBE #\(identifier) "
+                + subscriptions.map { "\(String(decoding: $0.filter, as: UTF8.self)) at \($0.maximumQoS.rawValue)" }
+                .joined()
+        case .subscribeAcknowledgement(let acknowledgement): "SUBACK #\(acknowledgement.packetIdentifier)"
+        case .unsubscribe(let filters, let identifier):
+            "UNSUBSCRIBE #\(identifier) " + filters.map { String(decoding: $0, as: UTF8.self) }.joined()
+        default: "\(self)"
+        }
     }
 }

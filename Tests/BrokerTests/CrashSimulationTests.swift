@@ -1,0 +1,57 @@
+import Foundation
+import MQTT
+import Testing
+
+@testable import Broker
+
+/// Seeded clients against a broker with a disk, which crashes now and then and begins again with what the disk has. A failure
+/// names its seed: `Simulation(seed:settings:)` repeats it. `MARTLET_SIMULATIONS` is how many seeds each test takes.
+@Suite struct `Under random clients and crashes` {
+    private static let seeds: ClosedRange<UInt64> =
+        1...(ProcessInfo.processInfo.environment["MARTLET_SIMULATIONS"].flatMap { UInt64($0) } ?? 25)
+
+    /// The one whose steps are printed.
+    private static let traced = ProcessInfo.processInfo.environment["MARTLET_SIMULATION"].flatMap { UInt64($0) }
+
+    private func run(_ shards: Int, _ first: UInt64, _ change: (inout Simulation.Settings, UInt64) -> Void) {
+        var (delivered, crashes) = (0, 0)
+        for seed in Self.seeds {
+            var settings = Simulation.Settings(shards: shards)
+            settings.hasDisk = true
+            settings.limits.inFlightMessages = [1, 3, 20, 0][Int(seed % 4)]
+            settings.limits.queuedMessages = 0
+            settings.commits = [1, 3, 10, 40][Int(seed / 4 % 4)]
+            change(&settings, seed)
+            let simulation = Simulation(seed: first + seed, settings: settings)
+            if Self.traced == first + seed { simulation.trace = { print($0()) } }
+            simulation.run()
+            if let problem = simulation.problem {
+                Issue.record("seed \(first + seed), \(shards) shards, crash \(simulation.crashes): \(problem)")
+            }
+            delivered += simulation.delivered
+            crashes += simulation.crashes
+        }
+        #expect(delivered > 50 * Self.seeds.count && crashes > Self.seeds.count, "the simulation is of little use")
+    }
+
+    @Test(arguments: [1, 2, 3])
+    func `what was acknowledged is there, once and in order [MQTT-4.3.3-2] [MQTT-4.4.0-1] [MQTT-4.6.0-6]`(
+        _ shards: Int
+    ) {
+        run(shards, 0) { settings, seed in settings.changesShards = seed % 3 == 0 }
+    }
+
+    @Test(arguments: [1, 2, 3])
+    func `nothing comes back of a session that was discarded [MQTT-3.1.2-6]`(_ shards: Int) {
+        run(shards, 100_000) { settings, _ in settings.changesKind = true }
+    }
+
+    @Test(arguments: [1, 2, 3])
+    func `queues that are longer than what is kept in memory hold`(_ shards: Int) {
+        run(shards, 200_000) { settings, _ in
+            settings.burst = 30
+            settings.returns = 3
+            settings.crashes = 2
+        }
+    }
+}
