@@ -31,7 +31,7 @@ import Testing
             delivered += simulation.delivered
             crashes += simulation.crashes
         }
-        #expect(delivered > 50 * Self.seeds.count && crashes > Self.seeds.count, "the simulation is of little use")
+        #expect(delivered > 50 * Self.seeds.count && crashes > Self.seeds.count / 2, "the simulation is of little use")
     }
 
     @Test(arguments: [1, 2, 3])
