@@ -114,6 +114,19 @@ extension Simulation {
         settleRetained(disk.payloads)
     }
 
+    /// When all is over, and the last commit too: nothing is left behind.
+    func checkDisk() {
+        for client in clients where !client.cleanSession {
+            guard var journal = sessions[client.name]?.journal else { continue }
+            let next = journal.next
+            if journal.settle(on: broker.disk.session(of: client.name).map(Self.state)) != next {
+                fail("\(client.name): the disk does not have what is so")
+            }
+            let queue = broker.disk.queue(of: client.name) ?? []
+            if !queue.isEmpty { fail("\(client.name): \(queue.count) messages stay on the disk") }
+        }
+    }
+
     private static func state(of stored: SimulatedDisk.Session) -> SessionJournal.State {
         var state = SessionJournal.State(incoming: stored.inbound)
         for (filter, qos) in stored.subscriptions { state.subscriptions[String(decoding: filter, as: UTF8.self)] = qos }

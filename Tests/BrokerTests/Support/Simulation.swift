@@ -140,6 +140,7 @@ final class Simulation {
         calmDown()
         if let wrong = broker.disk.problem { fail(wrong) }
         for client in clients { check(client) }
+        if settings.hasDisk { checkDisk() }
     }
 
     /// False when there was nothing to do.
