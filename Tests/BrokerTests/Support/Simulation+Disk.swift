@@ -108,6 +108,8 @@ extension Simulation {
         settleMessages(places)
         for client in clients {
             if let session = sessions[client.name], let queue = disk.queue(of: client.name) {
+                let rows = queue.map { "#\($0.packetIdentifier)\($0.isReleased ? " released" : "")" }
+                trace?("\(client.name) has \(rows.joined(separator: ", ")) on the disk")
                 settleInFlight(of: session, client.name, queue)
             }
         }
