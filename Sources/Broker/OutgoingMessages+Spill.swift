@@ -82,7 +82,7 @@ extension OutgoingMessages {
         spill.isBeingRead = true
         return QueueRequest(
             reference: reference, session: session, after: spill.readThrough,
-            before: spill.firstMissing(committed) ?? .max, committed: committed)
+            before: spill.firstMissing(committed) ?? nextSequence, committed: committed)
     }
 
     /// It waits for a commit to have more to read.

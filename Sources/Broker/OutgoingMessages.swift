@@ -86,7 +86,8 @@ struct OutgoingMessages: Sendable {
     private var most: Int32 = 0
     /// Whose queue on the disk this is; 0: it is in memory only.
     private(set) var session: StoredSession = 0
-    private var nextSequence: UInt64 = 1
+    /// The place of the next message in the queue.
+    private(set) var nextSequence: UInt64 = 1
     /// What lies on the disk behind all that is here.
     var spill = Spill()
 
