@@ -8,8 +8,6 @@ extension Configuration.Key {
         case honoured
         /// It is parsed and checked, but only a value that the server does without being told is let through.
         case notBuilt
-        /// It is about what outlives the process, which nothing does yet: all such keys together give one warning.
-        case keptInMemory
         /// It has no effect, and one warning says why.
         case accepted(String)
     }
@@ -33,15 +31,16 @@ extension Configuration.Key {
         case .disableClientCertDateChecks, .tlsVersion, .ciphers, .ciphersTLS13, .dhParamFile, .pskHint: .honoured
         case .passwordFile, .aclFile, .checkRetainSource, .subscribeDenied, .pskFile, .loginAttempts: .honoured
         case .useIdentityAsUserName, .useSubjectAsUserName: .honoured
+        case .persistence, .persistenceLocation, .durability, .durabilityTopic: .honoured
+        // What they ask for at the latest has always been done already.
+        case .autosaveInterval, .autosaveOnChanges: .honoured
 
         case .protocol, .webSocketsOrigin: .notBuilt
         case .baseURL, .registration, .corsOrigins, .trustedProxies, .jwtLifetime: .notBuilt
         case .maxDevicesPerUser, .firmwareURLTTL, .firmwareVerifier, .deviceOfflineAfter: .notBuilt
         case .activityRetention, .healthRetention: .notBuilt
 
-        case .persistence, .persistenceLocation, .persistenceFile, .autosaveInterval, .autosaveOnChanges: .keptInMemory
-        case .durability, .durabilityTopic: .keptInMemory
-
+        case .persistenceFile: .accepted("what is kept lies in 'broker.db'")
         case .retainedPersistence: .accepted("it is an old name; what counts is 'persistence'")
         case .retainExpiryInterval: .accepted("only MQTT 5 messages expire")
         case .retryInterval: .accepted("messages are sent again when their client comes back, and only then")
@@ -52,15 +51,6 @@ extension Configuration.Key {
         case .httpDir: .accepted("no files are served from a directory")
         case .enableControlAPI: .accepted("there are no plugins to list")
         case .maxTopicAlias, .maxTopicAliasBroker: .accepted("only MQTT 5 has topic aliases")
-        }
-    }
-
-    /// Whether what was set, though not the default, is what the server does today.
-    func isServed(by configuration: Configuration, at listener: Configuration.Listener) -> Bool {
-        switch self {
-        case .durability: configuration.durability == .memory
-        case .durabilityTopic: configuration.topicDurabilities.last?.durability == .memory
-        default: false
         }
     }
 }

@@ -94,23 +94,28 @@ extension Settings {
 
     /// Only when the environment and the flags have spoken, which may name the place.
     private func checkStorage() throws(ConfigurationError) {
-        guard configuration.storageDirectory == nil, let durability = configuration.durability, durability != .memory
-        else { return }
-        let place = configuration.places[Configuration.Key.durability.rawValue]
-        throw ConfigurationError(
+        guard configuration.storageDirectory == nil else { return }
+        if let durability = configuration.durability, durability != .memory {
+            throw needsPlace("durability \(durability.rawValue)", .durability)
+        }
+        if let topic = configuration.topicDurabilities.last(where: { $0.durability != .memory }) {
+            throw needsPlace("durability_topic \(topic.filter) \(topic.durability.rawValue)", .durabilityTopic)
+        }
+    }
+
+    private func needsPlace(_ what: String, _ key: Configuration.Key) -> ConfigurationError {
+        let place = configuration.places[key.rawValue]
+        return ConfigurationError(
             file: place?.file ?? "", line: place?.line,
-            reason: "'durability \(durability.rawValue)' needs 'data_dir' or 'persistence true'")
+            reason: "'\(what)' needs 'data_dir' or 'persistence true'")
     }
 
     /// The first line that asks for what this version doesn't have.
     private func checkSupport() throws(ConfigurationError) {
-        for (place, (position, what)) in unbuilt.sorted(by: { $0.value.position.order < $1.value.position.order }) {
-            let listener = place.listener.map { $0 < 0 ? defaultListener : listeners[$0] } ?? defaultListener
-            if place.key.isServed(by: configuration, at: listener) { continue }
-            throw ConfigurationError(
-                file: position.file, line: position.line,
-                reason: "\(what) is not built yet, and is not ignored; take it out if you can do without it")
-        }
+        guard let (position, what) = unbuilt.values.min(by: { $0.position.order < $1.position.order }) else { return }
+        throw ConfigurationError(
+            file: position.file, line: position.line,
+            reason: "\(what) is not built yet, and is not ignored; take it out if you can do without it")
     }
 
     private func error(_ reason: String, _ key: Configuration.Key, _ listener: Int? = nil) -> ConfigurationError {

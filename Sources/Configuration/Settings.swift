@@ -39,7 +39,6 @@ struct Settings {
     private(set) var defaultListenerKey: (position: Position, name: String)?
     var warnings: [(order: Int, warning: ConfigurationWarning)] = []
     private var firstAccessKey: (position: Position, name: String)?
-    private var isMemoryTold = false
     let support: Configuration.Support
     /// True for the environment, which changes no listener.
     let isOverriding: Bool
@@ -159,10 +158,6 @@ struct Settings {
         case _ where support == .everything: break
         case .notBuilt:
             unbuilt[place] = try changes ? (position, value.described(words: key.words)) : nil
-        case .keptInMemory:
-            guard !isMemoryTold, !key.isServed(by: configuration, at: listener), try changes else { return }
-            isMemoryTold = true
-            warn("'\(value.name)': what is retained outlives the process; sessions and their messages do not yet")
         }
     }
 

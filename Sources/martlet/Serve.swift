@@ -124,7 +124,7 @@ struct Serve: AsyncParsableCommand {
                     manager.tellReady("running")
                 case .save:
                     let what =
-                        hasStore ? "what is kept is on the disk" : "sessions and messages are kept in memory only"
+                        hasStore ? "what is kept gets to the disk as it comes" : "nothing outlives the process"
                     logger.info("nothing to save: \(what)")
                 case .summary:
                     let figures = await server.summary()

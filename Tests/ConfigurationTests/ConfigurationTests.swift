@@ -259,15 +259,13 @@ private func problem(_ bytes: [UInt8]) -> String? {
         #expect(configuration.dataDirectory == "/srv/martlet")
         #expect(
             configuration.warnings.map(\.description) == [
-                "MARTLET_PERSISTENCE: warning: 'persistence': what is retained outlives the process; "
-                    + "sessions and their messages do not yet",
                 "MARTLET_RETRY_INTERVAL: warning: 'retry_interval' has no effect: messages are sent again when their "
-                    + "client comes back, and only then",
+                    + "client comes back, and only then"
             ])
     }
 
     @Test func `keeps the listeners and the warnings of the file`() throws {
-        let file = try parse("listener 1884 ::1\npersistence true")
+        let file = try parse("listener 1884 ::1\nretry_interval 20")
         let configuration = try file.applying(environment: ["MARTLET_ALLOW_ANONYMOUS": "true"])
         #expect(configuration.listeners == file.listeners)
         #expect(configuration.warnings == file.warnings && file.warnings.count == 1)

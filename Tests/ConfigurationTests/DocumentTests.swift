@@ -27,7 +27,6 @@ import Testing
         switch status {
         case .honoured: "honoured"
         case .notBuilt: "not built yet"
-        case .keptInMemory: "in memory only"
         case .accepted: "no effect"
         }
     }

@@ -132,12 +132,12 @@ import Testing
     }
 
     @Test func `comes after the warnings and before the ok`() throws {
-        let text = "listener 1883 ::1\nallow_anonymous true\npersistence true\nmax_packet_size 0\n"
+        let text = "listener 1883 ::1\nallow_anonymous true\nretry_interval 20\nmax_packet_size 0\n"
         let configuration = try Configuration.parse(Array(text.utf8), file: "m.conf")
         #expect(
             configuration.report(on: "m.conf") == [
-                "m.conf:3: warning: 'persistence': what is retained outlives the process; "
-                    + "sessions and their messages do not yet",
+                "m.conf:3: warning: 'retry_interval' has no effect: messages are sent again when their client comes back, "
+                    + "and only then",
                 "Port 1883 at ::1: MQTT over TCP, not encrypted. Anyone may connect, without user name and password. "
                     + "Every topic is open to them.",
                 "Limits: max_packet_size 268435460.",

@@ -10,7 +10,7 @@ extension System {
             try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: false)
             defer { try? FileManager.default.removeItem(atPath: directory) }
             try write("listener 1999 ::1\nallow_anonymous true\n", "\(directory)/b.conf")
-            try write("persistence true\n", "\(directory)/A.conf")
+            try write("retry_interval 20\n", "\(directory)/A.conf")
             try write("not read", "\(directory)/C.conf.bak")
             try write("include_dir \(directory)\nmax_queued_messages 5\n", "\(directory).main")
             defer { unlink("\(directory).main") }
@@ -19,8 +19,8 @@ extension System {
             #expect(try program.waitForEnd(within: 5) == .exited(0))
             #expect(
                 program.output == """
-                    \(directory)/A.conf:1: warning: 'persistence': what is retained outlives the process; \
-                    sessions and their messages do not yet
+                    \(directory)/A.conf:1: warning: 'retry_interval' has no effect: messages are sent again when \
+                    their client comes back, and only then
                     Port 1999 at ::1: MQTT over TCP, not encrypted. Anyone may connect, without user name and \
                     password. Every topic is open to them.
                     Limits: max_queued_messages 5.

@@ -32,18 +32,18 @@ extension System {
         private static let lines = ["persistence true", "persistence_location DIR/data", "shards 2"]
 
         @Test(.timeLimit(.minutes(30))) func `at any call loses nothing that was acknowledged`() throws {
-            try sweep(Sweep(lines: Self.lines), every: 17)
+            try sweep(Sweep(lines: Self.lines), every: 33)
         }
 
         @Test(.timeLimit(.minutes(30))) func `at the start on what a crash left loses nothing either`() throws {
-            try sweep(Sweep(lines: Self.lines, isAfterCrash: true), every: 13)
+            try sweep(Sweep(lines: Self.lines, isAfterCrash: true), every: 25)
         }
 
         /// Accounts and certificates too.
         @Test(.timeLimit(.minutes(30))) func `while a directory is made is no reason not to start the next time`()
             throws
         {
-            try sweep(Sweep(lines: ["data_dir DIR/data", "shards 2"]), every: 60)
+            try sweep(Sweep(lines: ["data_dir DIR/data", "shards 2"]), every: 120)
         }
 
         /// Otherwise the sweep would find no loss because it makes none.
