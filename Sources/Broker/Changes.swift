@@ -87,6 +87,9 @@ package struct Changes: Sendable {
 
     package init() {}
 
+    /// Only that a session is no more.
+    package init(removing session: StoredSession) { remove(session) }
+
     package var isEmpty: Bool {
         queueCount == 0 && sessions.isEmpty && subscriptions.isEmpty && wills.isEmpty && inbound.isEmpty
             && removedSessions.isEmpty

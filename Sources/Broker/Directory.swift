@@ -64,6 +64,9 @@ package struct Directory: Sendable {
         return chosen
     }
 
+    /// The shard where a client's session lives; nil: it has none.
+    package func home(of client: ClientIdentifier) -> Int? { sessions.number(of: client).map(sessions.shard) }
+
     package func hasSession(of client: ClientIdentifier) -> Bool { sessions.number(of: client) != nil }
 
     package mutating func setConnected(_ session: SessionReference, _ isConnected: Bool) {

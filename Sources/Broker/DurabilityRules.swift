@@ -37,6 +37,9 @@ package struct DurabilityRules: Sendable, Equatable {
     /// Whether anything gets to the disk at all.
     package var needsDisk: Bool { standard != .memory || rules.contains { $0.durability != .memory } }
 
+    /// Whether any acknowledgement waits for the disk.
+    var promisesAnything: Bool { standard == .acknowledged || rules.contains { $0.durability == .acknowledged } }
+
     @inline(__always)
     package func durability(of topic: Span<UInt8>) -> Durability {
         rules.isEmpty ? standard : ruled(topic)

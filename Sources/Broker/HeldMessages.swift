@@ -32,6 +32,7 @@ struct HeldMessages: Sendable {
     /// A session holds it no longer.
     @inline(__always)
     mutating func release(_ number: Number) {
+        guard number != 0 else { return }
         holders[Int(number)] -= 1
         guard holders[Int(number)] == 0 else { return }
         count -= 1

@@ -41,7 +41,11 @@ struct Ledger: Sendable {
 
     /// Whether sessions and subscriptions are acknowledged only when they are on the disk.
     var waits: Bool { durability.standard == .acknowledged }
-    var isFull: Bool { open.byteCount > Self.mostBytes }
+    /// Past this even those wait for the disk who have not asked for it.
+    var isFull: Bool { open.byteCount + bytesElsewhere > Self.mostBytes }
+    /// Of other shards, as it was lately.
+    var bytesElsewhere = 0
+    var byteCount: Int { open.byteCount }
     var isUrgent: Bool { isAwaited || open.byteCount > Self.manyBytes }
 
     mutating func numberSession() -> StoredSession {
@@ -60,14 +64,14 @@ struct Ledger: Sendable {
     @discardableResult
     mutating func note(waits: Bool) -> CommitTicket? {
         hasChanges = true
-        guard waits else { return nil }
+        guard waits || isFull else { return nil }
         isAwaited = true
         return round
     }
 
     /// The last round that anything waits for; nil when all of it is on the disk.
     mutating func latest() -> CommitTicket? {
-        guard waits else { return nil }
+        guard durability.promisesAnything else { return nil }
         if hasChanges { return note(waits: true) }
         return committed < round - 1 ? round - 1 : nil
     }

@@ -71,6 +71,8 @@ package struct Limits: Sendable {
     /// Milliseconds for which a connection that is not read, because its output is full or a mailbox is, may take
     /// nothing before it counts as gone, if it has a keep-alive at all; more, where that says so.
     package static let unreadPatience: Int64 = 60_000
+    /// Milliseconds after which a client with the longest keep-alive is missed [MQTT-3.1.2-24].
+    package static let longestSilence: Int64 = 65_535 * 1500
     /// Connections that catch up in one turn, a step each.
     package static let connectionsPerStep = 32
     /// Repetitions of a SUBSCRIBE that a session has not been sent the retained messages for. What comes beyond takes the

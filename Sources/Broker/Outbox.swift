@@ -22,6 +22,8 @@ package enum CloseReason: Error, Equatable, Sendable {
     case refused(ConnectReturnCode)
     /// What it signed in with no longer counts.
     case notAuthorized
+    /// Somebody who manages the broker has ended its session.
+    case sessionRemoved
     case serverStops
 
     static let beforeConnect = protocolViolation("a packet before CONNECT [MQTT-3.1.0-1]")

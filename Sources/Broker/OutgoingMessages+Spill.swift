@@ -53,14 +53,21 @@ extension OutgoingMessages {
         /// All that was on the disk then has been read.
         fileprivate var exhausted: CommitTicket?
 
-        init(count: Int = 0, bytes: Int = 0) {
+        /// An earlier process has left it, and nothing of it has been read.
+        fileprivate(set) var isRestored = false
+
+        init() {}
+
+        init(restored count: Int, bytes: Int) {
             self.count = count
             self.bytes = bytes
+            isRestored = count > 0
         }
 
-        mutating func add(_ sequence: UInt64, bytes: Int, in round: CommitTicket) {
+        mutating func add(_ sequence: UInt64, bytes: Int, in round: CommitTicket, committed: CommitTicket) {
             count += 1
             self.bytes += bytes
+            _ = firstMissing(committed)
             guard !rounds.contains(where: { $0.round == round }) else { return }
             rounds.append((round, sequence))
         }
@@ -73,16 +80,20 @@ extension OutgoingMessages {
     }
 
     /// Nothing of it was read since the broker began.
-    var isUnread: Bool { spill.count > 0 && spill.readThrough == 0 }
+    var isUnread: Bool { spill.isRestored }
 
     /// What should be read next, if there is something and room for it.
     mutating func request(_ reference: SessionReference, committed: CommitTicket) -> QueueRequest? {
-        guard spill.count > 0, !spill.isBeingRead, waiting < Limits.waitingInMemory / 2, spill.exhausted != committed
-        else { return nil }
+        guard spill.count > 0, !spill.isBeingRead, spill.exhausted != committed, hasRoomToRead else { return nil }
         spill.isBeingRead = true
         return QueueRequest(
             reference: reference, session: session, after: spill.readThrough,
             before: spill.firstMissing(committed) ?? nextSequence, committed: committed)
+    }
+
+    private var hasRoomToRead: Bool {
+        waiting == 0
+            || waiting < Limits.waitingInMemory / 2 && waitingBytes < Limits.waitingBytesInMemory / 2
     }
 
     /// It waits for a commit to have more to read.
@@ -91,10 +102,10 @@ extension OutgoingMessages {
     /// Puts what was read behind the others. `isAll`: there was no more on the disk. Returns how many should have been there
     /// and were not.
     mutating func take(
-        _ rows: [QueuedMessage], of request: QueueRequest, isAll: Bool, waits: Bool, held: inout HeldMessages
+        _ rows: [QueuedMessage], of request: QueueRequest, isAll: Bool, rules: DurabilityRules, held: inout HeldMessages
     ) -> Int {
-        spill.isBeingRead = false
-        for row in rows { take(row, waits, &held) }
+        (spill.isBeingRead, spill.isRestored) = (false, false)
+        for row in rows { take(row, rules, &held) }
         guard isAll else { return 0 }
         spill.exhausted = request.committed
         guard spill.firstMissing(request.committed) == nil else { return 0 }
@@ -102,8 +113,11 @@ extension OutgoingMessages {
         return spill.count
     }
 
-    private mutating func take(_ row: QueuedMessage, _ waits: Bool, _ held: inout HeldMessages) {
+    private mutating func take(_ row: QueuedMessage, _ rules: DurabilityRules, _ held: inout HeldMessages) {
         let bytes = row.message?.payloadCount ?? 0
+        let waits =
+            row.message.map { rules.durability(of: $0.bytes.span.extracting($0.topicRange)) == .acknowledged }
+            ?? rules.promisesAnything
         var number: HeldMessages.Number = 0
         if row.message != nil { held.hold(&number, bytes: bytes) }
         let item = Item(

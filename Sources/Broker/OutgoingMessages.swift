@@ -78,7 +78,7 @@ struct OutgoingMessages: Sendable {
     private var numbered: Int32 = 0
     private(set) var inFlight: Int32 = 0
     private var inFlightBytes = 0
-    private var waitingBytes = 0
+    private(set) var waitingBytes = 0
     /// Where re-sending after a reconnect has come to; at `sent` there is nothing to re-send.
     private var resent: Int32 = 0
     private var latestIdentifier: PacketIdentifier = 0
@@ -125,7 +125,8 @@ struct OutgoingMessages: Sendable {
         }
         if isSpilled {
             ledger?.spilledMessages += 1
-            spill.add(item.sequence, bytes: bytes, in: item.change.round)
+            spill.add(
+                item.sequence, bytes: bytes, in: item.change.round, committed: ledger?.committed ?? 0)
             return .waits
         }
         held.hold(&number, bytes: bytes)

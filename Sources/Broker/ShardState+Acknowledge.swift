@@ -51,9 +51,10 @@ extension ShardState {
     ) {
         let slot = connections[Int(number)].slot
         var ticket: CommitTicket?
-        if sessions[slot].incoming.remove(identifier), sessions[slot].stored != 0, let waits = ledger?.waits {
+        if sessions[slot].incoming.remove(identifier), sessions[slot].stored != 0, let rules = ledger?.durability {
             ledger?.removeInbound(identifier, of: sessions[slot].stored)
-            ticket = ledger?.note(waits: waits)
+            // Of what topic it was nobody knows any more.
+            ticket = ledger?.note(waits: rules.promisesAnything)
         } else if sessions[slot].stored != 0 {
             ticket = ledger?.latest()  // It may have been released by a packet before, of which the disk does not know.
         }

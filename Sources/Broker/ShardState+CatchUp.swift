@@ -52,7 +52,11 @@ extension ShardState {
             send(item, isDuplicate: isDuplicate, to: number, into: &outbox)
         }
         if sessions[slot].outgoing.waiting == 0 { sessions[slot].isNamedFull = false }
-        var slices = mayReadRetained(slot) ? Limits.slicesPerStep : -1
+        var slices = Limits.slicesPerStep
+        if !sessions[slot].cursors.isEmpty, !mayReadRetained(slot) {
+            slices = -1
+            awaitDisk(slot)
+        }
         while budget > 0, slices > 0, !sessions[slot].cursors.isEmpty, sessions[slot].outgoing.hasRoom(limits) {
             let limit = min(budget, sessions[slot].outgoing.room(limits))
             budget -= readRetained(slot, number, limit: limit, into: &outbox)

@@ -59,7 +59,7 @@ extension ShardState {
     /// that have their place; the caller reads them again, and asks `takeWoken` for others.
     package mutating func commitEnded(now: Instant, into outbox: inout Outbox) -> [ConnectionNumber] {
         guard let ticket = ledger?.end() else { return [] }
-        (pingsDue, isDiskLate) = (nil, false)
+        isDiskLate = false
         var numbers: [ConnectionNumber] = []
         swap(&numbers, &awaitingCommit)
         for number in numbers {
@@ -74,6 +74,7 @@ extension ShardState {
             guard connections[Int(number)].phase == .connected else { continue }
             if !sessions[connections[Int(number)].slot].cursors.isEmpty { catchUp(number, into: &outbox) }
         }
+        if pingsDue != nil { pingsDue = awaitingCommit.isEmpty ? nil : now + Limits.pingPatience }
         var slots: [Int] = []
         swap(&slots, &awaitingDisk)
         for slot in slots {
@@ -99,6 +100,7 @@ extension ShardState {
         for number in awaitingCommit {
             for _ in 0..<connections[Int(number)].acknowledgements.removePings() { outbox.respondToPing(number) }
         }
+        awaitingCommit.removeAll { connections[Int($0)].acknowledgements.count == 0 }
     }
 
     /// What the packet at hand has changed of a session: the commit that its answer waits for.
@@ -148,7 +150,14 @@ extension ShardState {
         let awaited = sessions[slot].outgoing.nextAwaits(ledger)
         if let awaited { ledger?.urge(awaited) }
         requestRows(slot)
-        guard awaited != nil || sessions[slot].outgoing.awaitsRows, !sessions[slot].isAwaitingDisk else { return }
+        let awaitsRows = sessions[slot].outgoing.awaitsRows
+        if awaitsRows { ledger?.note(waits: true) }
+        if awaited != nil || awaitsRows { awaitDisk(slot) }
+    }
+
+    /// The session goes on when the round that is under way, or the next, has ended.
+    mutating func awaitDisk(_ slot: Int) {
+        guard !sessions[slot].isAwaitingDisk else { return }
         sessions[slot].isAwaitingDisk = true
         awaitingDisk.append(slot)
     }
@@ -228,14 +237,15 @@ extension ShardState {
     package mutating func take(
         _ rows: [QueuedMessage], of request: QueueRequest, isAll: Bool, now: Instant, into outbox: inout Outbox
     ) {
+        wakeHeld(now) { $0 == .queue(request.reference) }
         let slot = slot(of: request.reference.number)
         guard sessions[slot].reference == request.reference else { return }
+        guard let rules = ledger?.durability else { return }
         ledger?.spilledMessages -= sessions[slot].outgoing.spill.count
         let missing = sessions[slot].outgoing.take(
-            rows, of: request, isAll: isAll, waits: ledger?.waits ?? false, held: &held)
+            rows, of: request, isAll: isAll, rules: rules, held: &held)
         ledger?.spilledMessages += sessions[slot].outgoing.spill.count
         counters.publishesDropped += UInt64(missing)
-        wakeHeld(now) { $0 == .queue(request.reference) }
         if sessions[slot].connection != Session.noConnection { catchUp(sessions[slot].connection, into: &outbox) }
     }
 
@@ -258,7 +268,7 @@ extension ShardState {
         session.isMember = restored.hasSharedSubscriptions
         for identifier in restored.inbound { _ = session.incoming.insert(identifier) }
         session.outgoing = OutgoingMessages(
-            session: restored.session, spill: .init(count: restored.queued, bytes: restored.queuedBytes),
+            session: restored.session, spill: .init(restored: restored.queued, bytes: restored.queuedBytes),
             nextSequence: restored.nextSequence)
         if let will = restored.will {
             session.hasStoredWill = true

@@ -19,7 +19,8 @@ extension ShardState {
             case .unanswered(let what): return end(number, .protocolViolation(what), now: now, into: &outbox)
             }
         }
-        guard !isRefusedForMemory(number, client, now, &outbox) else { return }
+        // Who has waited has perhaps given up a session for it.
+        if connections[Int(number)].participant == nil, isRefusedForMemory(number, client, now, &outbox) { return }
         let isSettled = connections[Int(number)].isPlaced || hasBegunToSignIn(number)
         let (directory, shard) = (directory, shard)
         // Where its session lives, or will live, it is also asked who it is: that need not travel. Once it has been asked it

@@ -222,6 +222,10 @@ package struct ShardState: Sendable {
         return count > 0 && (ledger?.isFull ?? false) ? Limits.waitingAcknowledgements : count
     }
 
+    /// Bytes of changes that no round has taken yet: of this shard, and of the others, as they were lately.
+    package var uncommittedBytes: Int { ledger?.byteCount ?? 0 }
+    package mutating func setUncommittedBytesElsewhere(_ bytes: Int) { ledger?.bytesElsewhere = bytes }
+
     /// Ends a connection for a reason that lies outside of its packets.
     package mutating func end(
         _ number: ConnectionNumber, _ reason: CloseReason, now: Instant, into outbox: inout Outbox
@@ -269,6 +273,8 @@ package struct ShardState: Sendable {
             guard let will = connections[number].will else { continue }
             connections[number].will = nil
             let slot = connections[number].slot
+            // With what comes of it, or it would come again.
+            if connections[number].phase == .connected { storeWill(nil, slot, silence: 0) }
             guard mayPublishWill(will.message, slot) else { continue }
             publish(will, of: sessions[slot].participant, into: &outbox)
         }
@@ -377,6 +383,29 @@ package struct ShardState: Sendable {
 
     // MARK: Sessions
 
+    /// Client, owner, since when it is away, and how many messages wait for it or are on their way.
+    package var sessionFigures: [(ClientIdentifier, Participant?, absentSince: Instant?, queued: Int)] {
+        sessions.filter { $0.reference.number != .max }.map { session in
+            (
+                session.client, session.participant, session.isAbsent ? session.absentSince : nil,
+                session.outgoing.items.count + session.outgoing.spill.count
+            )
+        }
+    }
+
+    /// Ends the session of a client that lives here, and its connection. False: there is none.
+    package mutating func removeSession(
+        of client: ClientIdentifier, now: Instant, into outbox: inout Outbox
+    ) -> Bool {
+        guard let slot = sessions.firstIndex(where: { $0.client == client && $0.reference.number != .max }) else {
+            return false
+        }
+        let (reference, connection) = (sessions[slot].reference, sessions[slot].connection)
+        if connection != Session.noConnection { end(connection, .sessionRemoved, now: now, into: &outbox) }
+        if sessions[slot].reference == reference { removeSession(slot) }
+        return true
+    }
+
     @inline(__always)
     func slot(of number: SessionNumber) -> Int { shards == 1 ? Int(number) : Int(number) / shards }
 
@@ -388,16 +417,21 @@ package struct ShardState: Sendable {
         let reference = sessions[slot].reference
         // A few at a time, for everybody waits for the lock.
         while directory.withLock({ $0.removeSubscriptions(of: reference, atMost: Limits.nodesPerSlice) }) {}
-        directory.withLock { $0.remove(reference) }
         absent.remove(UInt32(slot))
         let (stored, client) = (sessions[slot].stored, sessions[slot].client)
         ledger?.spilledMessages -= sessions[slot].outgoing.spill.count
         sessions[slot] = Session()
-        guard stored != 0 else { return nil }
-        ledger?.remove(stored)
-        guard ledger?.waits ?? false, let ticket = ledger?.note(waits: true), let committed = ledger?.committed
-        else { return nil }
-        directory.withLock { $0.noteRemoval(of: client, in: ticket, committed: committed) }
+        var ticket: CommitTicket?
+        if stored != 0, let waits = ledger?.waits {
+            ledger?.remove(stored)
+            ticket = ledger?.note(waits: waits)
+        }
+        // At once, for another shard may be asked for this client in between.
+        let committed = ledger?.committed ?? 0
+        directory.withLock { directory in
+            directory.remove(reference)
+            if let ticket { directory.noteRemoval(of: client, in: ticket, committed: committed) }
+        }
         return ticket
     }
 }

@@ -169,9 +169,9 @@ package actor BrokerStore {
             return false
         }
         retained = []
+        guard hasChanges else { return true }
         if figures.isFailing { tell(.writes) }
         figures.isFailing = false
-        guard hasChanges else { return true }
         figures.commits += 1
         countFrames()
         checkpoint()
@@ -184,9 +184,14 @@ package actor BrokerStore {
     }
 
     private func fail(_ error: any Error) {
-        isDamaged = (error as? BrokerStoreError)?.isDamage ?? false
+        noteDamage(error)
         if !figures.isFailing { tell(.fails("\(error)")) }
         figures.isFailing = true
+    }
+
+    /// Until it is set aside.
+    private func noteDamage(_ error: any Error) {
+        if let error = error as? BrokerStoreError, error.isDamage { isDamaged = true }
     }
 
     /// Deletes what sessions have left, a little at a time, beside the commits that go on.
@@ -203,7 +208,7 @@ package actor BrokerStore {
                 countFrames()
                 checkpoint()
             } catch {
-                fail(error)
+                noteDamage(error)
                 try? await Task.sleep(for: Self.patience)
             }
             try? await Task.sleep(for: Self.deletingPause)
@@ -222,7 +227,7 @@ package actor BrokerStore {
                 if writer == nil { try open() }
                 if let answer = try writer?.read(request) { return answer }
             } catch {
-                fail(error)
+                noteDamage(error)
                 try? await Task.sleep(for: Self.patience)
             }
         }

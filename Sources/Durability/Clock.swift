@@ -14,7 +14,7 @@ package struct Clock: Sendable {
     /// 2020 began then. A clock that says less was not set yet.
     private static let earliestTime: Int64 = 1_577_836_800_000
 
-    func time(of instant: Instant) -> Int64 { time + (instant - self.instant) }
+    package func time(of instant: Instant) -> Int64 { time + (instant - self.instant) }
 
     /// A time that was noted by a clock that may have been wrong, or that has been set since, is now.
     func instant(of time: Int64) -> Instant {

@@ -155,15 +155,16 @@ struct QueueTable: ~Copyable {
         defer { read.reset() }
         while try read.step() {
             let packet = UInt16(clamping: read.number(2))
+            guard let sequence = UInt64(exactly: read.number(0)) else { continue }
             if packet == 0, rows.count >= Limits.rowsRead || bytes >= Limits.rowBytesRead { return (rows, false) }
             let flags = read.number(1)
-            let isReleased = flags & Flags.released != 0
+            let isReleased = flags & (Flags.released | Flags.qos) == Flags.released | 2
             let message = isReleased ? nil : read.bytes(4).flatMap(ApplicationMessage.init(stored:))
             guard isReleased || message != nil, let qos = QoS(rawValue: UInt8(flags & Flags.qos)) else { continue }
             bytes += message?.payloadCount ?? 0
             rows.append(
                 QueuedMessage(
-                    sequence: UInt64(read.number(0)), qos: qos, isRetained: flags & Flags.retained != 0,
+                    sequence: sequence, qos: qos, isRetained: flags & Flags.retained != 0,
                     isReleased: isReleased, isShared: !read.isNull(3), packetIdentifier: packet, message: message))
         }
         return (rows, true)

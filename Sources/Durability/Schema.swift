@@ -111,8 +111,8 @@ enum Schema {
             }
             return version
         }
-        // Our tables under another mark: it is the mark that has changed.
-        if try texts(ofVersion: Self.version).isSubset(of: found) {
+        // Our tables, and no others, under another mark: it is the mark that has changed.
+        if try texts(ofVersion: Self.version) == found {
             throw BrokerStoreError.damaged(path, "its header is not the one that was written")
         }
         guard isOurs else { throw BrokerStoreError(0, path, "it is another program's database") }
@@ -175,9 +175,10 @@ enum Schema {
     static func replaceByDraft(in directory: DataDirectory) throws(DataDirectoryError) -> String {
         let name = BrokerStore.fileName
         let aside = asideName(in: directory)
+        // First the file: who is interrupted finds none then, and takes the draft, which has all that could be read.
+        try directory.rename(name, to: aside)
         if directory.has("\(name)-wal") { try directory.rename("\(name)-wal", to: "\(aside)-wal") }
         try directory.remove("\(name)-shm")
-        try directory.rename(name, to: aside)
         try directory.settle(draftName, as: name)
         return aside
     }

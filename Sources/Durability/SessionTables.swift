@@ -20,6 +20,9 @@ struct SessionTables: ~Copyable {
             INSERT INTO session (id, client, kind, name, user_name, listener, absent_since) VALUES (?, ?, ?, ?, ?, ?, ?)
             ON CONFLICT (id) DO UPDATE SET kind = excluded.kind, name = excluded.name, user_name = excluded.user_name,
                 listener = excluded.listener, absent_since = excluded.absent_since
+            -- Its earlier session has gone on another shard, whose part of the next round will say so.
+            ON CONFLICT (client) DO UPDATE SET id = excluded.id, kind = excluded.kind, name = excluded.name,
+                user_name = excluded.user_name, listener = excluded.listener, absent_since = excluded.absent_since
             """)
         let remove = try database.prepare("DELETE FROM session WHERE id = ?")
         let end = try database.prepare("INSERT OR IGNORE INTO ended (session) VALUES (?)")

@@ -156,9 +156,12 @@ final class Writer {
 
     private func highest(_ questions: [String]) throws(BrokerStoreError) -> Int64 {
         var highest: Int64 = 0
-        for question in questions { highest = max(highest, try database.number(question) ?? 0) }
+        for question in questions { highest = max(highest, Self.sound(try database.number(question) ?? 0)) }
         return highest
     }
+
+    /// A number as it may be where a damaged page says anything: one can go on from it.
+    private static func sound(_ number: Int64) -> Int64 { min(max(number, 0), .max / 4) }
 
     /// All sessions, and which numbers have rows in queues without being one.
     func storedSessions(
@@ -192,14 +195,15 @@ final class Writer {
                 let message = ApplicationMessage(stored: bytes), let qos = QoS(rawValue: UInt8(clamping: row.number(2)))
             else { return }
             found[place].will = StoredWill(
-                will: WillMessage(message: message, qos: qos, isRetained: row.number(3) != 0), silence: row.number(4))
+                will: WillMessage(message: message, qos: qos, isRetained: row.number(3) != 0),
+                silence: min(Self.sound(row.number(4)), Limits.longestSilence))
         }
         var orphans: [StoredSession] = []
-        try each("SELECT session, count(*), sum(bytes), max(sequence) FROM queue GROUP BY session") { row in
+        try each("SELECT session, count(*), total(bytes), max(sequence) FROM queue GROUP BY session") { row in
             guard let place = places[row.number(0)] else { return orphans.append(row.number(0)) }
             found[place].queued = Int(row.number(1))
-            found[place].queuedBytes = Int(row.number(2))
-            found[place].nextSequence = UInt64(row.number(3)) + 1
+            found[place].queuedBytes = Int(Self.sound(row.number(2)))
+            found[place].nextSequence = UInt64(Self.sound(row.number(3))) + 1
         }
         return (found, orphans)
     }

@@ -49,14 +49,16 @@ package actor Management {
     let milliseconds: @Sendable () -> Int64
     private let onChange: @Sendable (Accounts) -> Void
     private let reloadCertificates: (@Sendable () async throws -> Void)?
+    let sessionKeeper: (any SessionKeeper)?
     /// What the store holds.
     package internal(set) var accounts: Accounts
 
     /// `onChange` gets the whole new value after each change, in order, before the change is answered. `milliseconds`:
-    /// since 1970. Reads the store, on the caller's thread.
+    /// since 1970. `sessions`: nil where there are none. Reads the store, on the caller's thread.
     package init(
         _ store: FleetStore, in directory: DataDirectory,
         milliseconds: @escaping @Sendable () -> Int64 = currentMilliseconds,
+        sessions: (any SessionKeeper)? = nil,
         reloadCertificates: (@Sendable () async throws -> Void)? = nil,
         onChange: @escaping @Sendable (Accounts) -> Void = { _ in }
     ) throws {
@@ -65,6 +67,7 @@ package actor Management {
         certificates = CertificateDirectory(dataDirectory: directory.path)
         self.milliseconds = milliseconds
         self.reloadCertificates = reloadCertificates
+        sessionKeeper = sessions
         self.onChange = onChange
         accounts = try store.accounts()
     }
@@ -159,7 +162,11 @@ package actor Management {
         }
         if case .reloadCertificates = command { return try await reload(requester) }
         do {
-            return try performAtOnce(command, for: requester)
+            switch command {
+            case .listSessions(let page): return try await listSessions(page)
+            case .deleteSession(let client): return try await deleteSession(client)
+            default: return try performAtOnce(command, for: requester)
+            }
         } catch let problem as ManagementProblem {
             throw problem
         } catch {
@@ -189,7 +196,7 @@ package actor Management {
         case .removeService(let name): try removeService(name, requester)
         case .listCertificates(let page): try listCertificates(page)
         case .listActivity(let page, let device): try listActivity(page, device)
-        case .reloadCertificates: preconditionFailure("reload() is asked for it")
+        case .reloadCertificates, .listSessions, .deleteSession: preconditionFailure("perform() sees to it")
         }
     }
 

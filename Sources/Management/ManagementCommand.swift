@@ -23,6 +23,9 @@ package enum ManagementCommand: Sendable, Equatable {
     case rotateServiceCredentials(ServiceName)
     case removeService(ServiceName)
 
+    case listSessions(PageRequest)
+    case deleteSession(client: String)
+
     case listCertificates(PageRequest)
     case listActivity(PageRequest, device: DeviceId?)
     case reloadCertificates
@@ -95,6 +98,9 @@ extension ManagementCommand {
             self = .blockService(try ServiceName(members.text("name")), isBlocked: try members.flag("blocked") ?? true)
         case "rotateServiceCredentials": self = .rotateServiceCredentials(try ServiceName(members.text("name")))
         case "removeService": self = .removeService(try ServiceName(members.text("name")))
+
+        case "listSessions": self = .listSessions(try members.page())
+        case "deleteSession": self = .deleteSession(client: try members.text("clientId"))
 
         case "listCertificates": self = .listCertificates(try members.page())
         case "listActivity":

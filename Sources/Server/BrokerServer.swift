@@ -14,8 +14,8 @@ package let martletVersion = "0.1.0"
 
 /// A broker: its listeners, its shards, and the directory that they share.
 package final class BrokerServer: Sendable {
-    private let shards: [Shard]
-    private let directory: Lock<Directory>
+    let shards: [Shard]
+    let directory: Lock<Directory>
     /// Where connections with TLS begin; nil where no listener has any.
     private let lobby: Lobby?
     private let listeners: [Listener]
@@ -28,7 +28,7 @@ package final class BrokerServer: Sendable {
     private let access: Lock<AccessControl>
     private let throttle: Lock<SignInThrottle>
     /// Nil: nothing outlives the process.
-    private let rounds = Lock<CommitRounds?>(nil)
+    let rounds = Lock<CommitRounds?>(nil)
     private let topics: SystemTopics
     private let memory: MemoryWatch
     private let logs: Loggers

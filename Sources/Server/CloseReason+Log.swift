@@ -16,6 +16,7 @@ extension CloseReason: CustomStringConvertible {
         case .memoryShortage: "memory_limit is reached, and too much waits for it"
         case .refused(let code): code.reason
         case .notAuthorized: "no longer authorised"
+        case .sessionRemoved: "its session was removed by an administrator"
         case .serverStops: "the server stops"
         }
     }

@@ -65,6 +65,8 @@ actor Shard: LoopActor {
         core.abandon(check, from: source, for: token)
     }
     func counters() -> Counters { core.counters }
+    func sessions() -> [SessionFigures] { core.sessions }
+    func removeSession(of client: ClientIdentifier) -> Bool { core.removeSession(of: client) }
     func waitingOutput() -> (packets: Int, bytes: Int) { core.waitingOutput }
     func shed(_ stage: Shedding) { core.shed(stage) }
     func slowReaders(atMost count: Int) -> [SlowReader] { core.slowReaders(atMost: count) }

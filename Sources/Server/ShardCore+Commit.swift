@@ -1,6 +1,7 @@
 import Broker
 import Durability
 import MQTT
+import Synchronization
 import Transport
 
 /// What has to be on the disk before its acknowledgement leaves: in rounds, with the other shards.
@@ -21,6 +22,7 @@ extension ShardCore {
     /// At the end of a turn: asks for a round if somebody waits for one, or something has waited for long enough.
     mutating func askForCommit() {
         guard let rounds else { return }
+        backlogs[state.shard].uncommitted.store(state.uncommittedBytes, ordering: .relaxed)
         readQueues()
         guard state.hasUncommitted else { return }
         if !state.awaitsCommit {

@@ -23,6 +23,8 @@ extension ShardCore {
                 read(number)
             } else if events & (EPOLLERR.rawValue | EPOLLHUP.rawValue) != 0 {
                 readLast(number)
+            } else {
+                updateWatch(number)  // It was read when it was last looked at.
             }
         }
     }

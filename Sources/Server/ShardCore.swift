@@ -10,6 +10,8 @@ import Transport
 /// Bytes posted to a shard and not handled yet: read by all who post to it, so that none posts without bound.
 final class Backlog: Sendable {
     let bytes = Atomic<Int>(0)
+    /// Bytes of the shard's changes that are not on their way to the disk.
+    let uncommitted = Atomic<Int>(0)
     /// Somebody holds publishers until there is room.
     let isAwaited = Atomic<Bool>(false)
     let bound: Int
@@ -122,7 +124,12 @@ struct ShardCore: ~Copyable {
     mutating func updateTime() { now = Instant(milliseconds: monotonicNanoseconds() / 1_000_000) }
 
     mutating func updateMailboxes() {
-        for shard in backlogs.indices where shard != state.shard { state.mailboxIsFull[shard] = backlogs[shard].isFull }
+        var uncommitted = 0
+        for shard in backlogs.indices where shard != state.shard {
+            state.mailboxIsFull[shard] = backlogs[shard].isFull
+            uncommitted += backlogs[shard].uncommitted.load(ordering: .relaxed)
+        }
+        if rounds != nil { state.setUncommittedBytesElsewhere(uncommitted) }
     }
 
     /// Writes what the turn has produced, and says what the loop shall wait for.
@@ -167,6 +174,23 @@ struct ShardCore: ~Copyable {
             apply()
             resume(number)
         }
+    }
+
+    // MARK: Sessions
+
+    var sessions: [SessionFigures] {
+        state.sessionFigures.map { SessionFigures(client: $0, participant: $1, absentSince: $2, queued: $3) }
+    }
+
+    mutating func removeSession(of client: ClientIdentifier) -> Bool {
+        updateTime()
+        if state.shards > 1 { postMail(above: 0) }  // As for `end`.
+        defer {
+            apply()
+            resumeWoken()
+            askForCommit()
+        }
+        return state.removeSession(of: client, now: now, into: &outbox)
     }
 
     // MARK: The server's own

@@ -27,18 +27,15 @@ struct OpenData {
                 configuration.keepsMessages
                 ? try BrokerStore(
                     in: directory, takeRetained: { server.takeUnsavedRetained() },
-                    clock: {
-                        Clock(
-                            time: currentMilliseconds(),
-                            instant: Instant(milliseconds: monotonicNanoseconds() / 1_000_000))
-                    }, tell: { Self.tell($0, logger) }) : nil
+                    clock: { .now }, tell: { Self.tell($0, logger) }) : nil
             guard configuration.dataDirectory != nil else {
                 (management, control) = (nil, nil)
                 return
             }
             let store = try FleetStore(in: directory, version: martletVersion, now: currentMilliseconds())
             let management = try Management(
-                store, in: directory, reloadCertificates: { try server.reloadTLS() },
+                store, in: directory, sessions: LiveSessions(server: server),
+                reloadCertificates: { try server.reloadTLS() },
                 onChange: { server.adopt($0) })
             self.management = management
             control = try ControlSocket(
@@ -107,4 +104,22 @@ struct OpenData {
         async let managementIsClosed: Void? = management?.close()
         _ = try await (brokerIsClosed, managementIsClosed)
     }
+}
+
+/// The sessions of the broker in this process.
+private struct LiveSessions: SessionKeeper {
+    let server: BrokerServer
+
+    func sessions() async -> [SessionSummary] {
+        let now = Clock.now
+        return await server.sessions().map { session in
+            SessionSummary(
+                client: session.client.description,
+                userName: session.participant?.principal.userName.map { String(decoding: $0, as: UTF8.self) },
+                isConnected: session.absentSince == nil, absentSince: session.absentSince.map(now.time),
+                queued: session.queued)
+        }
+    }
+
+    func removeSession(of client: String) async -> Bool { await server.removeSession(of: ClientIdentifier(client)) }
 }

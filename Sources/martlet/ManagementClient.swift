@@ -70,7 +70,8 @@ final class ManagementClient {
             }
             for warning in directory.warnings { write("martlet: \(warning)", to: STDERR_FILENO) }
             let store = try FleetStore(in: directory, version: martletVersion, now: currentMilliseconds())
-            return .files(try Management(store, in: directory))
+            return .files(
+                try Management(store, in: directory, sessions: StoredSessions(directory: directory)))
         }
     }
 

@@ -32,8 +32,10 @@ struct Martlet: AsyncParsableCommand {
         abstract: "An MQTT 3.1.1 broker.",
         version: "martlet \(martletVersion)",
         subcommands: [
-            Serve.self, CheckConfig.self, UserCommand.self, DeviceCommand.self, ServiceCommand.self, Certs.self,
-            PasswdCommand.self, AclCommand.self, BackupCommand.self, RestoreCommand.self, ConformanceCommand.self,
+            Serve.self, CheckConfig.self, UserCommand.self, DeviceCommand.self, ServiceCommand.self,
+            SessionCommand.self,
+            Certs.self, PasswdCommand.self, AclCommand.self, BackupCommand.self, RestoreCommand.self,
+            ConformanceCommand.self,
         ],
         defaultSubcommand: Serve.self
     )

@@ -238,6 +238,24 @@ import Testing
         #expect(broker.queue(of: "subscriber") == [] && broker.disk.problem == nil)
     }
 
+    /// They have no place on the disk, and what comes after them has.
+    @Test(arguments: [Durability.memory, .relaxed])
+    func `keeps nobody out that has only messages which need no disk before it`(_ durability: Durability) {
+        let broker = ShardHarness(limits: Self.limits(window: 20))
+        let rule = DurabilityRules.Rule(filter: Array("m/#".utf8), durability: durability)
+        broker.keepOnDisk(DurabilityRules(.acknowledged, rules: [rule]))
+        let publisher = broker.connect("publisher")
+        let subscriber = broker.connect("subscriber", cleanSession: false)
+        subscriber.subscribe(("#", .atLeastOnce))
+        broker.commitAll()
+        subscriber.drop()
+        for number in 0..<600 { publisher.publish("m/x", "\(number)", .atLeastOnce) }
+        let again = broker.reconnect("subscriber")
+        broker.commitAll()
+        #expect(again.takePayloads() == (0..<600).map(String.init))
+        #expect(broker.disk.problem == nil)
+    }
+
     @Test func `is as long as the limits say, and what is on the disk only counts`() {
         var limits = Self.limits(window: 20)
         limits.queuedMessages = 400

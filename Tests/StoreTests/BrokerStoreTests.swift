@@ -1,5 +1,4 @@
 import Access
-import Broker
 import Foundation
 import Glibc
 import Locks
@@ -8,6 +7,7 @@ import Seeded
 import Store
 import Testing
 
+@testable import Broker
 @testable import Durability
 
 @Suite struct `The broker's store` {
@@ -170,7 +170,10 @@ import Testing
     }
 
     @Test func `refuses another program's database, and one of a later version`() async throws {
-        for change in ["PRAGMA application_id = 7", "PRAGMA user_version = 3"] {
+        let changes = [
+            "PRAGMA application_id = 7; DROP TABLE retained", "PRAGMA user_version = 3; CREATE TABLE later (x)",
+        ]
+        for change in changes {
             let directory = try place.open()
             try await store(in: directory).close()
             do {
@@ -182,6 +185,47 @@ import Testing
             #expect(place.names.filter { $0.contains("damaged") } == [])
             unlink("\(place.path)/broker.db")
         }
+    }
+
+    @Test func `is damaged where only its mark is another one`() async throws {
+        for (index, change) in ["PRAGMA application_id = 7", "PRAGMA user_version = 77"].enumerated() {
+            let directory = try place.open()
+            let first = try store(in: directory)
+            await commit([message("a", [1])], to: first)
+            try await first.close()
+            do {
+                let database = try Database("\(place.path)/broker.db")
+                try database.execute(change)
+            }
+            let second = try store(in: directory)
+            #expect(isSame(try await second.load(listeners: 1).retained, [message("a", [1])]))
+            let file = "broker.db.damaged-\(index + 1)"
+            #expect(events.withLock { $0.last } == .wasDamaged(file: file, kept: Salvage(retained: 1)))
+            try await second.close()
+            directory.release()
+        }
+    }
+
+    /// A shard may make a session of a client in a round before the one in which another shard ends its earlier one.
+    @Test func `takes another session of a client for the one that it has`() async throws {
+        let directory = try place.open()
+        let store = try store(in: directory)
+        _ = try await store.load(listeners: 1)
+        for session in [1, 2] as [StoredSession] {
+            var ledger = Ledger(DurabilityRules(.acknowledged), shards: 1, sessions: session, shared: 1)
+            var place = ChangePlace.none
+            let row = Changes.SessionRow(
+                session: session, client: ClientIdentifier("c"), participant: nil, absentSince: nil)
+            ledger.keep(row, at: &place)
+            ledger.close()
+            #expect(await store.commit([try #require(ledger.takeClosed())]))
+        }
+        #expect(await store.commit([Changes(removing: 1)]))
+        try await store.close()
+        let third = try self.store(in: directory)
+        #expect(try await third.load(listeners: 1).sessions.map(\.session) == [2])
+        try await third.close()
+        directory.release()
     }
 
     /// Bytes turn, pages are lost: whatever comes back is right, and there is a store to go on with.

@@ -56,6 +56,36 @@ extension System {
             #expect(!FileManager.default.fileExists(atPath: "\(data)/control.sock"))
         }
 
+        @Test func `and sessions are listed and ended through a running broker and without one`() throws {
+            defer { remove() }
+            let martlet = try broker(["data_dir \(data)"])
+            for name in ["away", "gone", "connected"] {
+                let client = try martlet.client(name, cleanSession: false)
+                try client.subscribe([("t", 1)])
+                if name != "connected" { try client.send(Packet.disconnect) }
+                if name != "connected" { #expect(client.isClosed()) }
+            }
+            let connected = try martlet.client("connected", cleanSession: false)
+            let publisher = try martlet.client("publisher")
+            try publisher.send(Packet.publish("t", "x", qos: 1, identifier: 1))
+            #expect(try publisher.receive().type == 4)
+            let (end, output) = try run(["session", "list", "--absent"])
+            #expect(end == .exited(0))
+            let rows = output.split(separator: "\n").dropFirst().map { $0.split(separator: " ") }
+            #expect(Set(rows.compactMap { $0.first.map(String.init) }) == ["away", "gone"])
+            #expect(rows.allSatisfy { $0.last == "1" }, "\(output)")
+            #expect(try run(["session", "remove", "gone"]).end == .exited(0))
+            #expect(try run(["session", "remove", "gone"]).output == "martlet: there is no session of gone\n")
+            #expect(try run(["session", "remove", "connected"]).end == .exited(0))
+            #expect(connected.isClosed())
+            try martlet.stop()
+
+            #expect(try run(["session", "list"]).output.contains("\naway "))
+            #expect(try !run(["session", "list"]).output.contains("gone"))
+            #expect(try run(["session", "remove", "away"]).end == .exited(0))
+            #expect(try run(["session", "list"]).output.split(separator: "\n").count == 1)
+        }
+
         @Test(arguments: [
             (["user", "add", "nobody", "--generate"], 1, "martlet: this is not an e-mail address, such as"),
             (["user", "add", "a@x"], 2, "martlet: there is no terminal to ask for a password at"),
