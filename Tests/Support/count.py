@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Counts test results and prints the line that ends `make test`: N passed, N failed.
+"""Names the tests that failed, and prints the line that ends `make test`: N passed, N failed.
 
     count.py [--broken N] [--status S] RESULTS.xml... OUTPUT.log
 
@@ -18,11 +18,19 @@ ENDED = re.compile(r"^\S+ +Test (?!case |run )(.+?)(?: with \d+ test cases?)? (p
 SKIPPED = re.compile(r"^\S+ +Test (?!case |run )(.+?) skipped(?:: .*|\.)$")
 
 
+# Enough to see what is wrong where the output above is not at hand.
+MOST_CHARACTERS = 600
+
+
 def from_xml(path):
     passed = failed = skipped = 0
     for case in tree.parse(path).iter("testcase"):
-        if case.find("failure") is not None or case.find("error") is not None:
+        failures = case.findall("failure") + case.findall("error")
+        if failures:
             failed += 1
+            print(f"failed: {case.get('classname')} {case.get('name')}")
+            for failure in failures[:5]:
+                print("    " + " ".join((failure.get("message") or "").split())[:MOST_CHARACTERS])
         elif case.find("skipped") is not None:
             skipped += 1
         else:
