@@ -178,12 +178,12 @@ def all_at_once(*bodies):
         thread.join()
 
 
-def run(spec, rounds, seed, where):
+def run(spec, rounds, seed, where, certificates):
     dice = random.Random(seed)
     publishers = [Publisher(*each) for each in PUBLISHERS]
     subscribers = [Subscriber(*each) for each in SUBSCRIBERS]
     for round in range(rounds):
-        broker = compare.Broker(spec, where, {"cert": "", "key": "", "ca": ""}, [], False)
+        broker = compare.Broker(spec, where, certificates, [], False)
         present = subscribers if round == 0 else [each for each in subscribers if each.name != "away" or round % 5 == 0]
 
         def end():
@@ -201,7 +201,7 @@ def run(spec, rounds, seed, where):
 
         all_at_once(end, *(lambda each=each: each.run(broker.port) for each in present),
                     *(lambda each=each: publish(each) for each in publishers))
-    broker = compare.Broker(spec, where, {"cert": "", "key": "", "ca": ""}, [], False)
+    broker = compare.Broker(spec, where, certificates, [], False)
     all_at_once(*(lambda each=each: each.run(broker.port, is_last=True) for each in publishers))
     # Silence of two seconds is the end of what a broker has.
     all_at_once(*(lambda each=each: each.run(broker.port, is_over=lambda: False) for each in subscribers))
@@ -232,8 +232,8 @@ def main():
     arguments = parser.parse_args()
     print(f"{'broker':<24}{'acknowledged':>14}{'lost':>12}{'twice':>8}{'turned':>8}{'sessions':>10}")
     for name in arguments.broker:
-        with tempfile.TemporaryDirectory(dir=arguments.dir) as where:
-            figures = run(compare.BROKERS[name], arguments.rounds, arguments.seed, where)
+        with tempfile.TemporaryDirectory(dir=arguments.dir) as where, tempfile.TemporaryDirectory() as keys:
+            figures = run(compare.BROKERS[name], arguments.rounds, arguments.seed, where, compare.make_certificates(keys, "ec"))
         print(f"{name:<24}{figures[0]:>14,}{figures[1]:>12,}{figures[2]:>8,}{figures[3]:>8,}{figures[4]:>10,}", flush=True)
 
 
