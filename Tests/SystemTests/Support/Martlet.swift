@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import Synchronization
 import Testing
 
 /// All suites that start the binary: one after the other, since they measure time, memory and descriptors.
@@ -88,13 +89,26 @@ final class Martlet {
 /// A port below the ephemeral range, so that no connection made meanwhile takes it.
 func freePort() throws -> UInt16 {
     for _ in 0..<200 {
-        let port = UInt16.random(in: 20_000..<32_000)
+        let port = PortNumbers.next()
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { throw Unexpected(errno: errno, during: "socket") }
         defer { close(descriptor) }
         if withLoopback(port, { bind(descriptor, $0, $1) }) == 0 { return port }
     }
     throw Unexpected("no free port")
+}
+
+/// No number twice until all were given: somebody else may have one and not listen there yet.
+private enum PortNumbers {
+    private static let all: ClosedRange<UInt16> = 20_000...31_999
+    private static let latest = Mutex(UInt16.random(in: all))
+
+    static func next() -> UInt16 {
+        latest.withLock { latest in
+            latest = latest == all.upperBound ? all.lowerBound : latest + 1
+            return latest
+        }
+    }
 }
 
 /// Whether somebody listens there.
