@@ -37,6 +37,9 @@ package struct Changes: Sendable {
         package let shared: SharedMessage
         /// Nil where it is on the disk already, or needed no more.
         package fileprivate(set) var message: ApplicationMessage?
+
+        /// Acknowledged now, it is as if it had never come.
+        fileprivate var mayVanish: Bool { kind == .insert && qos == .atLeastOnce }
     }
 
     /// A session, as it is now.
@@ -84,6 +87,8 @@ package struct Changes: Sendable {
     private var queueCount = 0
     /// About what it takes in memory.
     private(set) var byteCount = 0
+    /// New messages of QoS 1 that are on their way to a client: acknowledged in time they are never written.
+    private(set) var inFlightCount = 0
 
     package init() {}
 
@@ -106,6 +111,7 @@ package struct Changes: Sendable {
     }
 
     mutating func setIdentifier(_ identifier: PacketIdentifier, ofRow index: Int) {
+        if queue[index].mayVanish, queue[index].packetIdentifier == 0 { inFlightCount += 1 }
         queue[index].packetIdentifier = identifier
     }
 
@@ -116,6 +122,7 @@ package struct Changes: Sendable {
     }
 
     mutating func delete(row index: Int) {
+        if queue[index].mayVanish, queue[index].packetIdentifier != 0 { inFlightCount -= 1 }
         byteCount -= queue[index].message?.bytes.count ?? 0
         queue[index].message = nil
         if queue[index].kind == .insert {

@@ -149,6 +149,9 @@ package struct Directory: Sendable {
     /// before anything that is taken later.
     package mutating func takeUnsavedRetained() -> [RetainedMessage] { unsavedRetained?.take() ?? [] }
 
+    /// Whether that has something to give.
+    package var hasUnsavedRetained: Bool { !(unsavedRetained?.isEmpty ?? true) }
+
     /// A session has gone, and that round removes it from the disk.
     mutating func noteRemoval(of client: ClientIdentifier, in round: CommitTicket, committed: CommitTicket) {
         forgetRemovals(committed)

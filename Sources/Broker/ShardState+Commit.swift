@@ -46,6 +46,10 @@ extension ShardState {
     /// Whether this shard has not closed its part of a round yet.
     package func hasOpen(_ round: CommitTicket) -> Bool { ledger?.isOpen(round) ?? false }
 
+    /// Messages of QoS 1 in the open round that are on their way to a client: acknowledged before it is closed they are never
+    /// written.
+    package var inFlightUncommitted: Int { ledger?.inFlightCount ?? 0 }
+
     /// Closes this shard's part of the open round. The caller has sent all mail, and tells the others behind it.
     package mutating func closeRound() { ledger?.close() }
 

@@ -9,6 +9,8 @@ struct UnsavedRetained: Sendable {
     /// When so many have come together, those that are overtaken go.
     private var bound = Self.fewest
 
+    var isEmpty: Bool { messages.isEmpty }
+
     mutating func append(_ message: RetainedMessage) {
         messages.append(message)
         guard messages.count >= bound else { return }

@@ -153,6 +153,20 @@ package actor BrokerStore {
         return false
     }
 
+    /// The same for whoever does not wait: calls `done` on the store's queue, once it is on the disk.
+    package nonisolated func commit(_ parts: [Changes], then done: @escaping @Sendable () -> Void) {
+        executor.async { self.assumeIsolated { $0.commitNow(parts, then: done) } }
+    }
+
+    private func commitNow(_ parts: [Changes], then done: @escaping @Sendable () -> Void) {
+        guard !isClosed else { return }
+        if write(parts) { return done() }
+        Task {
+            try? await Task.sleep(for: Self.patience)
+            if await commit(parts) { done() }
+        }
+    }
+
     /// One transaction with all that has changed. False when it is not on the disk.
     private func write(_ parts: [Changes]) -> Bool {
         // Before a second try what is new comes behind what is old.

@@ -92,7 +92,9 @@ package final class BrokerServer: Sendable {
     package func begin(storing store: BrokerStore, with contents: BrokerStore.Contents) async {
         await topics.setStore(store)
         let durability = configuration.withLock { DurabilityRules($0) }
-        let rounds = CommitRounds(shards: shards, store: store)
+        let rounds = CommitRounds(shards: shards, store: store) { [directory] in
+            directory.withLock { $0.hasUnsavedRetained }
+        }
         self.rounds.withLock { $0 = rounds }
         var beginnings = shards.map { _ in
             CommitRounds.Beginning(nextSession: contents.nextSession, nextShared: contents.nextShared)

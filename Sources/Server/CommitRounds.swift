@@ -4,9 +4,9 @@ import Locks
 import Synchronization
 import Transport
 
-/// Brings what all shards have changed to the disk, one round after the other: each shard closes its part of a round
-/// (`Ledger`), what they have goes to the store together, and when it is on the disk they are told. Meanwhile the next round
-/// collects, so that one commit serves all that came in. From any thread.
+/// Brings what all shards have changed to the disk, one round after the other: when all are ready each shard closes its part
+/// of the round (`Ledger`), what they have goes to the store together, and when it is on the disk they are told. Meanwhile the
+/// next round collects, so that one commit serves all that came in. From any thread.
 final class CommitRounds: Sendable {
     /// What a shard begins with.
     struct Beginning {
@@ -20,6 +20,10 @@ final class CommitRounds: Sendable {
         var round: CommitTicket = 1
         var isUnderWay = false
         var isWanted = false
+        /// The shard that asked last.
+        var wanting = 0
+        /// Shards that the round waits for before it begins.
+        var unready = 0
         var parts: [Changes] = []
         /// Those who wait until a round is over.
         var waiting: [(round: CommitTicket, continuation: CheckedContinuation<Void, Never>)] = []
@@ -31,55 +35,64 @@ final class CommitRounds: Sendable {
         }
     }
 
-    /// A round is closed when nothing has come to any shard for one look, or after that many.
-    private static let look = Duration.microseconds(100)
-    private static let looks = 20
     /// How long a stop waits for the disk.
     private static let patience = Duration.seconds(3)
 
     private let shards: [Shard]
     let store: BrokerStore
+    private let hasRetained: @Sendable () -> Bool
     private let state = Lock(State())
-    private let activity = Atomic<Int>(0)
+    /// Since the last round began, messages were on their way to clients whose acknowledgement would keep them from the disk.
+    private let hasInFlight = Atomic(false)
 
-    init(shards: [Shard], store: BrokerStore) {
+    /// `hasRetained`: whether the store would be given anything that is retained.
+    init(shards: [Shard], store: BrokerStore, hasRetained: @escaping @Sendable () -> Bool) {
         self.shards = shards
         self.store = store
+        self.hasRetained = hasRetained
     }
 
-    /// Somebody waits for what has changed until now.
-    func want() {
+    /// Somebody on that shard waits for what has changed until now.
+    func want(on shard: Int) {
         let round = state.withLock { state -> CommitTicket? in
+            state.wanting = shard
             guard !state.isUnderWay else {
                 state.isWanted = true
                 return nil
             }
             return begin(&state)
         }
-        if let round { close(round) }
+        if let round { prepare(round) }
     }
 
     private func begin(_ state: inout State) -> CommitTicket {
         (state.isUnderWay, state.isWanted) = (true, false)
+        state.unready = shards.count
         return state.round
     }
 
-    /// Events have come to a shard.
-    func noteActivity() { activity.add(1, ordering: .relaxed) }
+    /// At the end of a shard's turn.
+    func noteInFlight() {
+        if !hasInFlight.load(ordering: .relaxed) { hasInFlight.store(true, ordering: .relaxed) }
+    }
 
-    /// Not in the midst of what comes: those who were answered together answer together, which makes one commit of many; and
-    /// what subscribers acknowledge meanwhile need not be written at all.
-    private func close(_ round: CommitTicket) {
-        Task {
-            var seen = activity.load(ordering: .relaxed)
-            for _ in 0..<Self.looks {
-                try? await Task.sleep(for: Self.look)
-                let now = activity.load(ordering: .relaxed)
-                if now == seen { break }
-                seen = now
-            }
-            for shard in shards { shard.post { $0.closeRound(round) } }
+    private func prepare(_ round: CommitTicket) {
+        guard hasInFlight.exchange(false, ordering: .relaxed) else { return close(round) }
+        for shard in shards { shard.post { $0.prepare(round) } }
+    }
+
+    /// A shard, each once for a round.
+    func ready(for round: CommitTicket) {
+        let isReady = state.withLock { state in
+            state.unready -= 1
+            return state.unready == 0
         }
+        if isReady { close(round) }
+    }
+
+    /// One shard is enough: it tells the others.
+    private func close(_ round: CommitTicket) {
+        shards[state.withLock { $0.wanting }].post { $0.closeRound(round) }
     }
 
     /// A shard's part of the round.
@@ -91,10 +104,8 @@ final class CommitRounds: Sendable {
             return state.parts
         }
         guard let parts else { return }
-        Task {
-            guard await store.commit(parts) else { return }
-            end()
-        }
+        guard !parts.allSatisfy(\.isEmpty) || hasRetained() else { return end() }
+        store.commit(parts) { self.end() }
     }
 
     private func end() {
@@ -105,7 +116,7 @@ final class CommitRounds: Sendable {
             return (state.isWanted ? begin(&state) : nil, state.takeWaiting())
         }
         for continuation in waiting { continuation.resume() }
-        if let next { close(next) }
+        if let next { prepare(next) }
     }
 
     /// Returns when all that has changed until now is on the disk, or the disk has had its time.
@@ -127,7 +138,7 @@ final class CommitRounds: Sendable {
                 state.isWanted = true
                 return nil
             }
-            if let round { close(round) }
+            if let round { prepare(round) }
         }
     }
 

@@ -39,6 +39,7 @@ actor Shard: LoopActor {
     func begin(
         _ rounds: CommitRounds, _ durability: DurabilityRules, _ contents: CommitRounds.Beginning
     ) { core.begin(rounds, durability, contents) }
+    func prepare(_ round: CommitTicket) { core.prepare(round) }
     func closeRound(_ round: CommitTicket) { core.closeRound(round) }
     func commitEnded() { core.commitEnded() }
     func take(_ rows: [QueuedMessage], of request: QueueRequest, isAll: Bool) {

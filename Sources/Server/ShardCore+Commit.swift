@@ -4,6 +4,18 @@ import MQTT
 import Synchronization
 import Transport
 
+/// What a shard waits for before a round begins: that its clients acknowledge what is on its way to them, which then is never
+/// written.
+struct Preparation {
+    /// Milliseconds. Whoever is far away is not waited for.
+    static let patience: Int64 = 2
+    /// After that time was not enough.
+    static let roundsWithout = 15
+
+    let round: CommitTicket
+    let end: Instant
+}
+
 /// What has to be on the disk before its acknowledgement leaves: in rounds, with the other shards.
 extension ShardCore {
     /// Milliseconds until what nobody waits for begins its way to the disk; there it is within a second.
@@ -22,6 +34,7 @@ extension ShardCore {
     /// At the end of a turn: asks for a round if somebody waits for one, or something has waited for long enough.
     mutating func askForCommit() {
         guard let rounds else { return }
+        finishPreparation()
         backlogs[state.shard].uncommitted.store(state.uncommittedBytes, ordering: .relaxed)
         readQueues()
         guard state.hasUncommitted else { return }
@@ -33,7 +46,34 @@ extension ShardCore {
         commitsAt = nil
         guard !hasAsked else { return }
         hasAsked = true
-        rounds.want()
+        rounds.want(on: state.shard)
+    }
+
+    /// A round is about to begin; all mail that was sent before is here.
+    mutating func prepare(_ round: CommitTicket) {
+        updateTime()
+        preparation = Preparation(round: round, end: now + Preparation.patience)
+        if unpreparedRounds > 0 {
+            unpreparedRounds -= 1
+            preparation = nil
+            rounds?.ready(for: round)
+        }
+    }
+
+    /// At the end of a turn: a client that is about to acknowledge saves more than it costs to wait for it.
+    private mutating func finishPreparation() {
+        let isAwaited = state.inFlightUncommitted > 0
+        if isAwaited { rounds?.noteInFlight() }
+        guard let preparation else { return }
+        guard isAwaited else {
+            self.preparation = nil
+            rounds?.ready(for: preparation.round)
+            return
+        }
+        guard now >= preparation.end else { return }
+        self.preparation = nil
+        unpreparedRounds = Preparation.roundsWithout
+        rounds?.ready(for: preparation.round)
     }
 
     /// A round begins, here or at another shard first: what changes from now on is in the next.
@@ -42,7 +82,7 @@ extension ShardCore {
         updateTime()
         postMail(above: 0)
         state.closeRound()
-        (hasAsked, commitsAt) = (false, nil)
+        (hasAsked, commitsAt, preparation) = (false, nil, nil)
         let number = state.shard
         for shard in peers.indices where shard != number { peers[shard].post { $0.noteClosed(round, by: number) } }
         submitIfClosed()

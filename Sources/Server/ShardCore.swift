@@ -51,6 +51,10 @@ struct ShardCore: ~Copyable {
     var commitsAt: Instant?
     /// A round is asked for that has not begun.
     var hasAsked = false
+    /// The round that begins when this shard is ready for it.
+    var preparation: Preparation?
+    /// Rounds for which nobody waits, since waiting was in vain lately.
+    var unpreparedRounds = 0
     var outbox: Outbox
     var table = ConnectionTable()
     var pool = BufferPool()
@@ -107,7 +111,6 @@ struct ShardCore: ~Copyable {
                 ready(number, events[index].events)
             }
         }
-        if !events.isEmpty { rounds?.noteActivity() }
         if !unannounced.isEmpty { readUnannounced() }
         reception.resumeIfDue(now: now)
         // After a stall the packets that prove a client alive may still be on their way here: first all of them.
@@ -143,6 +146,7 @@ struct ShardCore: ~Copyable {
         askForCommit()
         var deadline = state.nextTick()
         if let commit = commitsAt { deadline = min(deadline ?? commit, commit) }
+        if let preparation { deadline = min(deadline ?? preparation.end, preparation.end) }
         if let resume = reception.resumesAt { deadline = min(deadline ?? resume, resume) }
         return EventLoop.Wish(
             isBusy: state.hasWork || !dirty.isEmpty || !unannounced.isEmpty,

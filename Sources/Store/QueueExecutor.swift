@@ -11,6 +11,11 @@ package final class QueueExecutor: SerialExecutor {
         queue.async { unsafe job.runSynchronously(on: self.asUnownedSerialExecutor()) }
     }
 
+    /// Runs `body` there after everything that came before it, without making the caller wait.
+    package func async(_ body: @escaping @Sendable () -> Void) { queue.async(execute: body) }
+
+    package func checkIsolated() { dispatchPrecondition(condition: .onQueue(queue)) }
+
     package func asUnownedSerialExecutor() -> UnownedSerialExecutor {
         unsafe UnownedSerialExecutor(ordinary: self)
     }
