@@ -18,6 +18,8 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
         // The front end of logging; where lines go and how they look is ours.
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+        // Requests, responses and their fields, as the field's servers and clients have them.
+        .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
         // `Deque`, the queue of a session.
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         // SQLite for the fleet: migrations, statements and rows as values; and its C interface for the broker's own store.
@@ -30,6 +32,8 @@ let package = Package(
         // OpenSSL's headers, and a line for each of its macros that Swift does not import.
         .target(
             name: "COpenSSL", linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
+        // zlib, for what HTTP compresses.
+        .target(name: "CZlib", linkerSettings: [.linkedLibrary("z")]),
         .target(name: "Cryptography", dependencies: ["COpenSSL"], swiftSettings: settings),
         // The files of acl/, in the binary.
         .target(name: "AccessPolicies"),
@@ -55,6 +59,10 @@ let package = Package(
         .target(
             name: "Transport", dependencies: ["CLinux", "COpenSSL", "Cryptography", "Locks"], swiftSettings: settings),
         .target(
+            name: "HTTP",
+            dependencies: ["CZlib", "Cryptography", "Locks", .product(name: "HTTPTypes", package: "swift-http-types")],
+            swiftSettings: settings),
+        .target(
             name: "Backup",
             dependencies: [
                 "CLinux", "Certificates", "Cryptography", "Store",
@@ -68,8 +76,9 @@ let package = Package(
         .target(
             name: "Server",
             dependencies: [
-                "Access", "Broker", "Configuration", "CLinux", "Cryptography", "Durability", "Locks", "Management",
-                "MQTT", "Transport",
+                "Access", "Broker", "Configuration", "CLinux", "Cryptography", "Durability", "HTTP", "Locks",
+                "Management",
+                "MQTT", "Transport", .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: settings

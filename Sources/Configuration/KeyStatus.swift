@@ -32,10 +32,10 @@ extension Configuration.Key {
         case .passwordFile, .aclFile, .checkRetainSource, .subscribeDenied, .pskFile, .loginAttempts: .honoured
         case .useIdentityAsUserName, .useSubjectAsUserName: .honoured
         case .persistence, .persistenceLocation, .durability, .durabilityTopic: .honoured
+        case .protocol, .webSocketsOrigin: .honoured
         // What they ask for at the latest has always been done already.
         case .autosaveInterval, .autosaveOnChanges: .honoured
 
-        case .protocol, .webSocketsOrigin: .notBuilt
         case .baseURL, .registration, .corsOrigins, .trustedProxies, .jwtLifetime: .notBuilt
         case .maxDevicesPerUser, .firmwareURLTTL, .firmwareVerifier, .deviceOfflineAfter: .notBuilt
         case .activityRetention, .healthRetention: .notBuilt

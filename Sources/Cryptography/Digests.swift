@@ -28,3 +28,10 @@ package func areEqualInConstantTime(_ one: [UInt8], _ other: [UInt8]) -> Bool {
     guard one.count == other.count else { return false }
     return unsafe CRYPTO_memcmp(one, other, one.count) == 0
 }
+
+/// For what RFC 6455 wants; it protects nothing. The corresponding C function is `SHA1`.
+package func sha1(_ bytes: [UInt8]) -> [UInt8] {
+    var digest = [UInt8](repeating: 0, count: 20)
+    _ = unsafe SHA1(bytes, bytes.count, &digest)
+    return digest
+}

@@ -3,6 +3,7 @@ package import Broker
 import CLinux
 package import Configuration
 package import Durability
+package import HTTP
 import Locks
 package import Logging
 import MQTT
@@ -18,6 +19,8 @@ package final class BrokerServer: Sendable {
     let directory: Lock<Directory>
     /// Where connections with TLS begin; nil where no listener has any.
     private let lobby: Lobby?
+    /// Where HTTP is spoken; nil where no listener does.
+    private let front: HTTPFront?
     private let listeners: [Listener]
     private let tickets = TicketKeys()
     /// How often the contexts of TLS were put into force. Only reloads wait for it, while one reads the files.
@@ -80,6 +83,8 @@ package final class BrokerServer: Sendable {
         }
         let needsLobby = listeners.contains { $0.tls != nil }
         lobby = needsLobby ? try Lobby(limits, rules, log: logs.network) : nil
+        let needsFront = listeners.contains(where: \.speaksHTTP)
+        front = needsFront ? try HTTPFront(limits, rules, HTTPSite.all(configuration), log: logs.network) : nil
         topics = SystemTopics(shards: shards, lobby: lobby, directory: directory)
         memory = MemoryWatch(shards: shards, log: logs.process)
     }
@@ -119,12 +124,15 @@ package final class BrokerServer: Sendable {
         for shard in shards {
             shard.start(with: shards) { [stoppedSignal] in stoppedSignal.yield() }
         }
-        lobby?.start(with: shards) { [stoppedSignal] in stoppedSignal.yield() }
+        lobby?.start(with: shards, front) { [stoppedSignal] in stoppedSignal.yield() }
+        front?.start(with: shards) { [stoppedSignal] in stoppedSignal.yield() }
         let configuration = configuration.withLock { $0 }
         await topics.begin(every: configuration.systemInterval)
         for listener in listeners {
             if let lobby, listener.tls != nil {
                 await lobby.add(listener)
+            } else if let front, listener.speaksHTTP {
+                await front.add(listener)
             } else {
                 await shards[0].add(listener)
             }
@@ -142,6 +150,7 @@ package final class BrokerServer: Sendable {
         housekeeping.cancel()
         await memory.setLimit(nil)
         await lobby?.shutDown()
+        await front?.finish(patience: Self.answerPatience)
         // All wills before the first end: those of one shard's connections may be for sessions on another.
         for shard in shards { await shard.publishWills() }
         let rounds = rounds.withLock { $0 }
@@ -151,13 +160,20 @@ package final class BrokerServer: Sendable {
         await rounds?.finish()
         for shard in shards { shard.loop.stop() }
         lobby?.loop.stop()
-        var left = shards.count + (lobby == nil ? 0 : 1)
+        front?.loop.stop()
+        var left = shards.count + (lobby == nil ? 0 : 1) + (front == nil ? 0 : 1)
         for await _ in stopped {
             left -= 1
             if left == 0 { break }
         }
         log.info("stopped")
     }
+
+    /// Requests over HTTP are answered by it from now on. Before `run`.
+    package func setHandler(_ handler: @escaping RequestHandler) async { await front?.setHandler(handler) }
+
+    /// In which requests that are under way at the end are answered.
+    private static let answerPatience = Duration.seconds(3)
 
     /// What should be known of the files that the configuration names.
     package let warnings: [ConfigurationWarning]
@@ -260,6 +276,7 @@ package final class BrokerServer: Sendable {
         }
         let rules = effective.listeners.map { ListenerRules($0, of: effective) }
         await lobby?.adopt(Limits(effective), rules)
+        await front?.adopt(Limits(effective), rules, HTTPSite.all(effective))
         for shard in shards { await shard.adopt(Limits(effective), rules) }
         throttle.withLock { $0.attempts = effective.management.loginAttempts }
         access.withLock { access in

@@ -1,5 +1,6 @@
 import Broker
 import Glibc
+import HTTP
 import Transport
 
 /// The connections of one shard as descriptors and bytes, by number. A number is used again; the token that the event
@@ -28,6 +29,21 @@ struct ConnectionTable {
         var hasMoved = false
         /// A proxy has to say first for whom it speaks.
         var awaitedHeader: AwaitedHeader?
+        /// What lies between the bytes and MQTT; nil: nothing.
+        var webSocket: WebSocketChannel?
+
+        /// Output that the kernel has not taken.
+        var outputBytes: Int {
+            @inline(__always) get { output.count + (webSocket?.wire.count ?? 0) }
+        }
+        var hasOutput: Bool {
+            @inline(__always) get { !output.isEmpty || !(webSocket?.wire.isEmpty ?? true) }
+        }
+
+        mutating func discardOutput() {
+            output = OutputBuffer()
+            webSocket?.wire = OutputBuffer()
+        }
     }
 
     /// Why a connection is not read, although its output has room.
@@ -92,4 +108,11 @@ struct MovingConnection: Sendable {
     let listener: ListenerNumber
     /// The shard is where its session lives.
     let isPlaced: Bool
+    /// It is a WebSocket: how far its frames have been taken apart, and what is on its way.
+    var webSocket: WebSocketReader?
+    var wire = OutputBuffer()
+    /// Frames that have been read, and not taken apart.
+    var frames: [UInt8] = []
+    /// From the lobby: where it came in.
+    var origin: Listener?
 }

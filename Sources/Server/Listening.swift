@@ -9,8 +9,10 @@ struct Listener: Sendable {
     let number: ListenerNumber
     /// What a proxy has to send first. Nil: clients come directly.
     let awaitedHeader: AwaitedHeader?
-    /// Nil: connections go to a shard at once; else by way of the lobby.
+    /// Nil: connections begin to speak at once; else by way of the lobby.
     let tls: TLSEntrance?
+    /// HTTP is spoken here first, whatever comes of it.
+    let speaksHTTP: Bool
 }
 
 extension BrokerServer {
@@ -26,7 +28,9 @@ extension BrokerServer {
             }
             let tls = contexts[number].map(TLSEntrance.init)
             listeners += sockets.map {
-                Listener(socket: $0, number: ListenerNumber(number), awaitedHeader: awaited, tls: tls)
+                Listener(
+                    socket: $0, number: ListenerNumber(number), awaitedHeader: awaited, tls: tls,
+                    speaksHTTP: wanted.application != .mqtt)
             }
         }
         return listeners

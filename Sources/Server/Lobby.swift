@@ -18,8 +18,8 @@ actor Lobby: LoopActor {
         core = LobbyCore(limits, rules, loop: loop, log: log)
     }
 
-    nonisolated func start(with shards: [Shard], stopped: @escaping @Sendable () -> Void) {
-        post { $0.core.begin(with: shards) }
+    nonisolated func start(with shards: [Shard], _ front: HTTPFront?, stopped: @escaping @Sendable () -> Void) {
+        post { $0.core.begin(with: shards, front) }
         loop.start({ events in self.assumeIsolated { $0.core.turn(events) } }, stopped: stopped)
     }
 
@@ -44,7 +44,7 @@ struct LobbyCore: ~Copyable {
     private struct Guest {
         var stream: Stream?
         var incarnation: UInt32 = 0
-        var listener: ListenerNumber = 0
+        var listener: Listener?
         /// Has shaken hands.
         var isThrough = false
         /// A proxy has to say first for whom it speaks; and what it has said so far.
@@ -54,6 +54,7 @@ struct LobbyCore: ~Copyable {
     }
 
     private var shards: [Shard] = []
+    private var front: HTTPFront?
     private(set) var counters = Counters()
     private let loop: EventLoop
     private let log: Logger
@@ -81,8 +82,9 @@ struct LobbyCore: ~Copyable {
         reception = Reception(loop: loop, log: log)
     }
 
-    mutating func begin(with shards: [Shard]) {
+    mutating func begin(with shards: [Shard], _ front: HTTPFront?) {
         self.shards = shards
+        self.front = front
         departing = shards.map { _ in [] }
     }
 
@@ -184,7 +186,7 @@ struct LobbyCore: ~Copyable {
         let index = free.popLast() ?? guests.count
         if index == guests.count { guests.append(Guest()) }
         guests[index].stream = stream
-        guests[index].listener = listener.number
+        guests[index].listener = listener
         guests[index].awaitedHeader = listener.awaitedHeader
         guests[index].watched = EPOLLIN.rawValue
         counters.connections += 1
@@ -264,11 +266,16 @@ struct LobbyCore: ~Copyable {
         if stream.isResumed { counters.handshakesResumed += 1 }
     }
 
-    /// To a shard, by turns: where the session lives is decided there.
+    /// To a shard, by turns, where it is decided where the session lives; or to where HTTP is spoken.
     private mutating func depart(_ index: Int, _ stream: Stream) {
+        guard let listener = guests[index].listener else { return }
         let connection = MovingConnection(
-            stream: stream, unread: [], listener: guests[index].listener, isPlaced: false)
+            stream: stream, unread: [], listener: listener.number, isPlaced: false, origin: listener)
         remove(index)
+        if listener.speaksHTTP {
+            front?.post { $0.adopt(connection) }
+            return
+        }
         departing[nextShard].append(connection)
         nextShard = (nextShard + 1) % shards.count
     }

@@ -2,6 +2,7 @@ import Access
 import Broker
 import CLinux
 import Glibc
+import HTTP
 import Logging
 import Transport
 
@@ -57,13 +58,23 @@ extension ShardCore {
             let number = open(connection.stream, listener: connection.listener, isPlaced: connection.isPlaced)
         else { return }
         table[number].hasMoved = true
+        if let reader = connection.webSocket {
+            table[number].webSocket = WebSocketChannel(reader, connection.wire)
+            if !connection.wire.isEmpty { markDirty(number) }
+        }
         // Who was on the way while the others were reviewed.
         guard isCertificateAccepted(number) else {
             end(number, .notAuthorized)
             return apply()
         }
         table[number].input = connection.unread
+        if let channel = table[number].webSocket, !connection.frames.isEmpty {
+            var bytes = connection.frames
+            let count = channel.reader.take(&bytes, in: bytes.indices)
+            table[number].input += bytes[..<count]
+        }
         resume(number)
+        answerControls(number)
     }
 }
 

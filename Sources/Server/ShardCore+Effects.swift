@@ -96,19 +96,19 @@ extension ShardCore {
     /// Much has come together for one connection: what the kernel takes now need not be kept.
     mutating func flushEarly(_ number: ConnectionNumber) {
         write(number)
-        if table[number].output.count > fullBytes, !table[number].isFull { fill(number) }
+        if table[number].outputBytes > fullBytes, !table[number].isFull { fill(number) }
     }
 
     mutating func fill(_ number: ConnectionNumber) {
         table[number].isFull = true
-        state.setFull(number, true, isNamed: table[number].output.count > Limits.outputBytes, into: &outbox)
+        state.setFull(number, true, isNamed: table[number].outputBytes > Limits.outputBytes, into: &outbox)
     }
 
     mutating func flush(_ number: ConnectionNumber) {
         guard table[number].stream != nil else { return }
         table[number].isDirty = false
         guard write(number) else { return }
-        if table[number].isFull, table[number].output.count <= fullBytes / 2 {
+        if table[number].isFull, table[number].outputBytes <= fullBytes / 2 {
             drained.append(number)
         } else if table[number].isBlocked, fullBytes == 0, !table[number].isFull {
             fill(number)
@@ -124,15 +124,15 @@ extension ShardCore {
         guard !table[number].isBlocked else { return true }
         // An acknowledgement says that the message is on its way to all sessions [MQTT-4.5.0-1].
         if state.shards > 1 { postMail(above: 0) }
-        defer { table[number].isBlocked = !table[number].output.isEmpty }
-        switch table[number].output.flush(to: stream, pool: &pool) {
+        defer { table[number].isBlocked = table[number].hasOutput }
+        switch flushOutput(number, to: stream) {
         case .bytes(let count):
             state.countSent(bytes: count)
             if count > 0, table[number].watched & EPOLLIN.rawValue == 0 { state.noteProgress(number, now: now) }
         case .wouldBlock: break
         case .failed:
             // The end comes to light when it is read, which the event loop now reports; until then nothing is kept.
-            table[number].output = OutputBuffer()
+            table[number].discardOutput()
             shutdown(stream.rawDescriptor, CInt(SHUT_RDWR))
             return false
         }
@@ -143,7 +143,8 @@ extension ShardCore {
     /// (RFC 8446 6.1): to its peer anything else is a connection that somebody has cut.
     mutating func close(_ number: ConnectionNumber, isGraceful: Bool) {
         guard let stream = table[number].stream else { return }
-        if !table[number].output.isEmpty { write(number) }
+        sayGoodbye(number)
+        if table[number].hasOutput { write(number) }
         if isGraceful || stream.isSecure { stream.finish() }
         // The slot held the only reference, so the descriptor is closed here, and leaves the epoll with that (epoll(7)). A
         // loop that has handed it over may hold another for a moment: then it would be announced here without end.

@@ -1,6 +1,7 @@
 import Broker
 import CLinux
 import Glibc
+import HTTP
 import MQTT
 import Transport
 
@@ -34,7 +35,7 @@ extension ShardCore {
     mutating func readLast(_ number: ConnectionNumber) {
         table[number].waits = []
         state.endPauses(number, now: now)
-        table[number].output = OutputBuffer()
+        table[number].discardOutput()
         resume(number)
         if state.isOpen(number), isRead(number) { read(number) }
     }
@@ -53,7 +54,7 @@ extension ShardCore {
     /// Whether the connection is read now, or waits for something of ours.
     @inline(__always)
     func isRead(_ number: ConnectionNumber) -> Bool {
-        table[number].waits.isEmpty && table[number].output.count <= Limits.outputBytes + Limits.replyBytes
+        table[number].waits.isEmpty && table[number].outputBytes <= Limits.outputBytes + Limits.replyBytes
             && state.waitingAcknowledgements(number) < Limits.waitingAcknowledgements
     }
 
@@ -73,8 +74,11 @@ extension ShardCore {
             kept = 0
         }
         switch stream.read(into: &buffer, from: kept) {
-        case .bytes(let count):
-            state.countReceived(bytes: count)
+        case .bytes(let some):
+            state.countReceived(bytes: some)
+            var count = some
+            if let channel = table[number].webSocket { count = channel.reader.take(&buffer, in: kept..<(kept + some)) }
+            defer { if table[number].webSocket != nil { answerControls(number) } }
             if table[number].input.isEmpty {
                 let used = handle(buffer.span.extracting(0..<(kept + count)), from: number)
                 guard let used, used < kept + count else { return }
@@ -164,8 +168,10 @@ extension ShardCore {
         moved = nil
         guard let stream = table[number].stream else { return }
         loop.unwatch(stream.rawDescriptor)
+        let channel = table[number].webSocket
         let connection = MovingConnection(
-            stream: stream, unread: unread.copied(), listener: table[number].listener, isPlaced: true
+            stream: stream, unread: unread.copied(), listener: table[number].listener, isPlaced: true,
+            webSocket: channel?.reader, wire: channel?.wire ?? OutputBuffer()
         )
         table.remove(number)
         peers[shard].post { $0.adopt(connection) }
@@ -205,7 +211,7 @@ extension ShardCore {
                 unannounced.append(table.token(of: number))
             }
         }
-        if !table[number].isDirty, !table[number].output.isEmpty { wanted |= EPOLLOUT.rawValue }
+        if !table[number].isDirty, table[number].hasOutput { wanted |= EPOLLOUT.rawValue }
         if table[number].waits.contains(.packet) { wanted |= EPOLLRDHUP.rawValue }
         guard wanted != table[number].watched else { return }
         loop.change(stream.rawDescriptor, as: table.token(of: number), for: wanted)

@@ -31,7 +31,7 @@ extension ShardCore {
         for index in table.slots.indices where table.slots[index].stream != nil {
             let number = ConnectionNumber(index)
             // Output that the network takes goes by itself; a packet that does not come to its end costs as much.
-            let output = table[number].isBlocked ? table[number].output.count : 0
+            let output = table[number].isBlocked ? table[number].outputBytes : 0
             let bytes = output + table[number].input.count + state.waitingBytes(for: number)
             guard bytes >= Self.slowReaderBytes else { continue }
             readers.append(SlowReader(shard: state.shard, token: table.token(of: number), bytes: bytes))
@@ -45,7 +45,7 @@ extension ShardCore {
         for token in tokens {
             guard let number = table.number(of: token) else { continue }
             // What waits for it would only be tried once more.
-            table[number].output = OutputBuffer()
+            table[number].discardOutput()
             if state.shards > 1 { postMail(above: 0) }  // As for `end`.
             state.endSlowReader(number, now: now, into: &outbox)
             apply()
@@ -55,9 +55,9 @@ extension ShardCore {
     /// Output that the kernel has not taken, in packets and bytes.
     var waitingOutput: (packets: Int, bytes: Int) {
         var (packets, bytes) = (0, 0)
-        for slot in table.slots where !slot.output.isEmpty {
+        for slot in table.slots where slot.hasOutput {
             packets += slot.output.packetCount
-            bytes += slot.output.count
+            bytes += slot.outputBytes
         }
         return (packets, bytes)
     }

@@ -1,8 +1,8 @@
 /// Bytes on their way to one peer. Collects what a turn produces, so that it leaves in one write; a long message is
 /// not copied but referred to.
-package struct OutputBuffer {
+package struct OutputBuffer: Sendable {
     /// A part that lies elsewhere, and the place in `bytes` that it goes before.
-    private struct Shared {
+    private struct Shared: Sendable {
         let position: Int
         let bytes: [UInt8]
         var sent: Int
@@ -43,6 +43,21 @@ package struct OutputBuffer {
         guard offset < part.count else { return }
         shared.append(Shared(position: bytes.count, bytes: part, sent: offset))
         sharedCount += part.count - offset
+    }
+
+    /// Appends all that `other` holds, which is empty then.
+    package mutating func append(_ other: inout OutputBuffer, pool: inout BufferPool) {
+        if bytes.capacity == 0 { bytes = pool.take() }
+        let shift = bytes.count - other.sent
+        for part in other.shared {
+            shared.append(Shared(position: part.position + shift, bytes: part.bytes, sent: part.sent))
+        }
+        sharedCount += other.sharedCount
+        bytes += other.bytes[other.sent...]
+        appended &+= other.appended
+        other.bytes.removeAll(keepingCapacity: true)
+        pool.give(&other.bytes)
+        other = OutputBuffer()
     }
 
     /// Writes until all is gone, or the kernel takes no more. Gives its memory back to `pool` once it is empty.

@@ -80,6 +80,18 @@ package struct SocketAddress: Sendable {
         }
     }
 
+    /// Only this machine reaches it: 127.0.0.0/8, ::1, and a unix socket.
+    package var isLoopback: Bool {
+        let bytes = bytes
+        switch bytes.count {
+        case 0: return true
+        case 4: return bytes[0] == 127
+        default:
+            let isMapped = bytes.starts(with: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 127])
+            return isMapped || bytes.dropLast().allSatisfy { $0 == 0 } && bytes.last == 1
+        }
+    }
+
     /// 0 for a unix socket.
     package var port: UInt16 {
         switch place {

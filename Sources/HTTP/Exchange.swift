@@ -1,0 +1,71 @@
+package import HTTPTypes
+
+/// A request as its handler gets it.
+package struct Request: Sendable {
+    package let head: RequestHead
+    package let body: BodyPipe
+    package let peer: Peer
+
+    package init(head: RequestHead, body: BodyPipe, peer: Peer) {
+        self.head = head
+        self.body = body
+        self.peer = peer
+    }
+
+    package var method: HTTPRequest.Method { head.request.method }
+    package var fields: HTTPFields { head.request.headerFields }
+    /// As it was sent, without the query.
+    package var rawPath: Substring { (head.request.path ?? "/").prefix { $0 != "?" } }
+    package var query: Substring {
+        let target = head.request.path ?? "/"
+        return target.firstIndex(of: "?").map { target[target.index(after: $0)...] } ?? ""
+    }
+}
+
+/// Where a request comes from, and came in.
+package struct Peer: Sendable {
+    /// 4 or 16 bytes; none: by a unix socket.
+    package let address: [UInt8]
+    package let host: String
+    package let isSecure: Bool
+    /// Of the configuration, by number.
+    package let listener: Int
+    /// It came in where only this machine does.
+    package let isLoopback: Bool
+    /// The port that was connected to.
+    package let port: UInt16
+
+    package init(address: [UInt8], host: String, isSecure: Bool, listener: Int, isLoopback: Bool, port: UInt16) {
+        self.address = address
+        self.host = host
+        self.isSecure = isSecure
+        self.listener = listener
+        self.isLoopback = isLoopback
+        self.port = port
+    }
+}
+
+/// Takes a body of unknown length, a part at a time; waits while the client is slower than the handler. Throws `BodyError`.
+package protocol BodyWriter: Sendable {
+    func write(_ bytes: [UInt8]) async throws
+}
+
+/// What answers a request.
+package struct Response: Sendable {
+    package enum Body: Sendable {
+        case bytes([UInt8])
+        /// Written as it is made. `length`: bytes, if they are known before; then all of them have to come.
+        case stream(length: Int?, @Sendable (any BodyWriter) async throws -> Void)
+    }
+
+    package var head: HTTPResponse
+    package var body: Body
+
+    package init(_ status: HTTPResponse.Status, _ fields: HTTPFields = [:], body: Body = .bytes([])) {
+        head = HTTPResponse(status: status, headerFields: fields)
+        self.body = body
+    }
+}
+
+/// Answers requests, away from the connections.
+package typealias RequestHandler = @Sendable (Request) async -> Response
