@@ -5,6 +5,8 @@ package struct HostAndPort: Hashable, Sendable {
     package let port: UInt16?
 
     package init?(_ text: some StringProtocol) {
+        // Before lowercased(), which makes a 'k' of the Kelvin sign.
+        guard text.utf8.allSatisfy({ $0 < 128 }) else { return nil }
         let text = text.lowercased()
         let (host, rest): (Substring, Substring)
         if text.hasPrefix("[") {
@@ -58,7 +60,7 @@ package struct Origin: Hashable, Sendable {
     package init?(_ text: some StringProtocol) {
         let lower = text.lowercased()
         guard let scheme = ["http", "https"].first(where: { lower.hasPrefix($0 + "://") }),
-            let place = HostAndPort(lower.dropFirst(scheme.count + 3))
+            let place = HostAndPort(text.dropFirst(scheme.count + 3))
         else { return nil }
         self.init(scheme: scheme, place)
     }

@@ -110,7 +110,8 @@ package struct RequestHead: Sendable, Equatable {
         if !codings.isEmpty {
             guard lengths.isEmpty else { throw .malformed("Transfer-Encoding and Content-Length exclude each other") }
             guard !isVersion10 else { throw .malformed("HTTP/1.0 has no Transfer-Encoding") }
-            guard codings.count == 1, codings[0].lowercased() == "chunked" else {
+            // Not by lowercased(), which makes a 'k' of the Kelvin sign.
+            guard codings.count == 1, codings[0].utf8.map({ $0 | 0x20 }) == Array("chunked".utf8) else {
                 throw RequestRefusal(501, "'chunked' is the only Transfer-Encoding there is here")
             }
             return .chunked
