@@ -25,8 +25,11 @@ package struct TrustedProxies: Sendable, Equatable {
         networks = entries.compactMap { entry in
             let parts = entry.split(separator: "/", maxSplits: 1)
             guard let address = parts.first.flatMap({ parse(String($0)) }) else { return nil }
-            guard parts.count == 2 else { return Network(address: address, bits: address.count * 8) }
-            return Int(parts[1]).map { Network(address: address, bits: $0) }
+            guard entry.contains("/") else { return Network(address: address, bits: address.count * 8) }
+            guard parts.count == 2, parts[1].utf8.allSatisfy(\.isDigit), let bits = Int(parts[1]),
+                bits <= address.count * 8
+            else { return nil }
+            return Network(address: address, bits: bits)
         }
     }
 
