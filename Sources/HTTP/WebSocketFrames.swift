@@ -142,7 +142,18 @@ package enum WebSocketWriter {
 
     /// With the code that the other side's Close frame said, if it did.
     package static func close(answering data: [UInt8]) -> [UInt8] {
-        data.count == 1 ? close(1002) : [0x88, UInt8(min(data.count, 2))] + data.prefix(2)
+        guard !data.isEmpty else { return [0x88, 0] }
+        guard data.count >= 2 else { return close(1002) }
+        let code = UInt16(data[0]) << 8 | UInt16(data[1])
+        return close(maySay(code) ? code : 1002)
+    }
+
+    /// RFC 6455, 7.4.2, and the registry of its codes.
+    private static func maySay(_ code: UInt16) -> Bool {
+        switch code {
+        case 1000...1003, 1007...1014, 3000...4999: true
+        default: false
+        }
     }
 
     package static func close(_ code: UInt16) -> [UInt8] { [0x88, 2, UInt8(code >> 8), UInt8(code & 0xFF)] }
