@@ -15,6 +15,8 @@ package final class BodyPipe: Sendable {
     /// Bytes that wait here before the connection is no longer read.
     package static let bound = 128 << 10
 
+    private static let joinedBytes = 4 << 10
+
     private struct State: Sendable {
         var chunks: [[UInt8]] = []
         var next = 0
@@ -23,6 +25,16 @@ package final class BodyPipe: Sendable {
         var failure: BodyError?
         var reader: CheckedContinuation<[UInt8]?, any Error>?
         var isAsked = false
+
+        /// Small chunks become one, for each array costs memory besides its bytes.
+        mutating func append(_ chunk: [UInt8]) {
+            bytes += chunk.count
+            if next < chunks.count, chunks[chunks.count - 1].count + chunk.count <= BodyPipe.joinedBytes {
+                chunks[chunks.count - 1] += chunk
+            } else {
+                chunks.append(chunk)
+            }
+        }
 
         mutating func take() -> [UInt8]? {
             guard next < chunks.count else { return nil }
@@ -59,8 +71,7 @@ package final class BodyPipe: Sendable {
         let reader = state.withLock { state -> CheckedContinuation<[UInt8]?, any Error>? in
             guard !state.isOver, state.failure == nil else { return nil }
             guard let reader = state.reader else {
-                state.chunks.append(chunk)
-                state.bytes += chunk.count
+                state.append(chunk)
                 return nil
             }
             state.reader = nil
