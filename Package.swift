@@ -146,6 +146,10 @@ let package = Package(
             ],
             swiftSettings: testSettings),
         .testTarget(
+            name: "HTTPTests",
+            dependencies: ["HTTP", "Seeded", .product(name: "HTTPTypes", package: "swift-http-types")],
+            swiftSettings: testSettings),
+        .testTarget(
             name: "SystemTests", dependencies: ["Conformance", "ReferenceModel", "Transport"], exclude: ["paho"],
             swiftSettings: testSettings),
     ]
