@@ -49,6 +49,8 @@ final class HTTPConnection {
     var isDirty = false
     /// The peer sends nothing more.
     var isHalfClosed = false
+    /// What it sends is no request, and may go on for long.
+    var isRefused = false
     var isUnannounced = false
     /// When it has had its time for what it is doing; nil: it is our turn.
     var deadline: Instant?

@@ -553,6 +553,7 @@ struct HTTPCore: ~Copyable {
     /// Answers what can't be a request, or took too long; the connection ends with that.
     private mutating func refuse(_ connection: HTTPConnection, _ refusal: RequestRefusal) {
         figures.malformed += 1
+        connection.isRefused = true
         log.info(
             "request refused",
             metadata: ["address": "\(connection.stream.peer.host)", "reason": "\(refusal.reason)"])
@@ -621,7 +622,9 @@ struct HTTPCore: ~Copyable {
     }
 
     private mutating func linger(_ connection: HTTPConnection) {
-        guard !connection.isHalfClosed, connection.protocolState.isReadingBody || !connection.input.isEmpty else {
+        let mayStillSend =
+            connection.isRefused || connection.protocolState.isReadingBody || !connection.input.isEmpty
+        guard !connection.isHalfClosed, mayStillSend else {
             return close(connection, isGraceful: true)
         }
         connection.stream.finish()
