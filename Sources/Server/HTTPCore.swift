@@ -565,8 +565,11 @@ struct HTTPCore: ~Copyable {
         let asked = connection.asked
         var response = HTTPResponse(status: .init(code: refusal.status))
         response.headerFields[.contentType] = "application/problem+json"
-        if refusal.status == 426 { response.headerFields[.upgrade] = "websocket" }
-        if refusal.status == 426 { response.headerFields[.secWebSocketVersion] = "13" }
+        if refusal.status == 426 {
+            response.headerFields[.upgrade] = "websocket"
+            response.headerFields[.connection] = "Upgrade"  // RFC 9110, 7.8.
+            response.headerFields[.secWebSocketVersion] = "13"
+        }
         let body = problemDocument(response.status, code: "malformed_request", detail: refusal.reason)
         connection.output.append(pool: &pool) { [date = dateText()] bytes in
             response.encode(
