@@ -51,6 +51,8 @@ final class HTTPConnection {
     var isHalfClosed = false
     /// What it sends is no request, and may go on for long.
     var isRefused = false
+    /// An answer is complete, and nothing of the next request has come.
+    var isBetweenRequests = false
     var isUnannounced = false
     /// When it has had its time for what it is doing; nil: it is our turn.
     var deadline: Instant?

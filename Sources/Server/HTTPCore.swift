@@ -327,7 +327,10 @@ struct HTTPCore: ~Copyable {
                     connection.deadline = nil
                     if case .reading = connection.phase { connection.protocolState.answered() }
                 case .nothing:
-                    if connection.protocolState.isReadingHead, offset < bytes.count, connection.deadline == nil {
+                    if connection.protocolState.isReadingHead, offset < bytes.count,
+                        connection.isBetweenRequests || connection.deadline == nil
+                    {
+                        connection.isBetweenRequests = false
                         connection.deadline = now + limits.connectTimeout
                     }
                     return offset
@@ -369,6 +372,7 @@ struct HTTPCore: ~Copyable {
             keepsAlive: head.keepsAlive && !isStopping, expectsContinue: head.expectsContinue,
             method: head.request.method.rawValue, path: String((head.request.path ?? "").prefix { $0 != "?" }))
         connection.deadline = nil
+        connection.isBetweenRequests = false
         let site = sites[Int(connection.listener.number)]
         if let upgrade = try webSocket(head, connection, site) { return self.upgrade(connection, upgrade) }
         guard !site.isOnlyWebSocket else { throw RequestRefusal(426, "MQTT over WebSocket is all there is here") }
@@ -545,6 +549,7 @@ struct HTTPCore: ~Copyable {
         }
         connection.asked = nil
         connection.phase = .reading
+        connection.isBetweenRequests = true
         connection.protocolState.answered()
         connection.deadline = now + Times.idle
         if !connection.input.isEmpty { takeInput(connection) }
