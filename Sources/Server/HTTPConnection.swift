@@ -53,6 +53,8 @@ final class HTTPConnection {
     var isRefused = false
     /// An answer is complete, and nothing of the next request has come.
     var isBetweenRequests = false
+    /// Its answers wait for the peer to take them, and its requests for that.
+    var awaitsRoom = false
     var isUnannounced = false
     /// When it has had its time for what it is doing; nil: it is our turn.
     var deadline: Instant?

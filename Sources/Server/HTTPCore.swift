@@ -242,7 +242,7 @@ struct HTTPCore: ~Copyable {
         case .closing, .upgrading: return false
         case .lingering: return true
         case .reading, .handling, .answering:
-            return !connection.isPaused && connection.input.count < Self.pipelinedBytes
+            return !connection.isPaused && !connection.awaitsRoom && connection.input.count < Self.pipelinedBytes
         }
     }
 
@@ -313,6 +313,9 @@ struct HTTPCore: ~Copyable {
             while true {
                 switch connection.phase {
                 case .closing, .lingering, .upgrading: return offset
+                case .reading where connection.output.count >= Self.fullBytes:
+                    connection.awaitsRoom = true
+                    return offset
                 case .reading, .handling, .answering: break
                 }
                 guard !connection.isPaused else { return offset }
@@ -604,9 +607,12 @@ struct HTTPCore: ~Copyable {
 
     private mutating func flush(_ connection: HTTPConnection) {
         guard self.connection(of: connection.token) != nil else { return }
+        var hasMoved = false
         if !connection.isBlocked {
             switch connection.output.flush(to: connection.stream, pool: &pool) {
-            case .bytes(let count): figures.bytesSent += UInt64(count)
+            case .bytes(let count):
+                figures.bytesSent += UInt64(count)
+                hasMoved = count > 0
             case .wouldBlock: break
             case .failed: return close(connection)
             }
@@ -616,6 +622,11 @@ struct HTTPCore: ~Copyable {
             connection.writer = nil
             writer.resume()
         }
+        if connection.awaitsRoom, connection.output.count <= Self.roomBytes {
+            connection.awaitsRoom = false
+            takeInput(connection)
+            guard self.connection(of: connection.token) != nil else { return }
+        }
         if connection.output.isEmpty {
             switch connection.phase {
             case .closing: return linger(connection)
@@ -623,7 +634,7 @@ struct HTTPCore: ~Copyable {
             case .answering: connection.deadline = nil
             case .reading, .handling, .lingering: break
             }
-        } else {
+        } else if hasMoved || connection.deadline == nil {
             connection.deadline = now + Times.writing
         }
         updateWatch(connection)
