@@ -274,12 +274,7 @@ struct HTTPCore: ~Copyable {
             case .failed: return close(connection)
             }
         }
-        guard self.connection(of: connection.token) != nil else { return }
         updateWatch(connection)
-        if isRead(connection), connection.stream.hasPending, !connection.isUnannounced {
-            connection.isUnannounced = true
-            unannounced.append(connection)
-        }
     }
 
     /// The peer sends nothing more; what it asked for before is answered.
@@ -656,7 +651,13 @@ struct HTTPCore: ~Copyable {
     private mutating func updateWatch(_ connection: HTTPConnection) {
         guard self.connection(of: connection.token) != nil else { return }
         var wanted: UInt32 = 0
-        if isRead(connection) { wanted = (connection.stream.readNeedsWrite ? EPOLLOUT : EPOLLIN).rawValue }
+        if isRead(connection) {
+            wanted = (connection.stream.readNeedsWrite ? EPOLLOUT : EPOLLIN).rawValue
+            if connection.stream.hasPending, !connection.isUnannounced {
+                connection.isUnannounced = true
+                unannounced.append(connection)
+            }
+        }
         if !connection.output.isEmpty { wanted |= EPOLLOUT.rawValue }
         guard wanted != connection.watched else { return }
         connection.watched = wanted
