@@ -497,6 +497,8 @@ struct HTTPCore: ~Copyable {
         if case .length(let length) = framing, sent + bytes.count > length {
             preconditionFailure("an answer is longer than it said")
         }
+        // Behind 204 or 304 it would be taken for the next answer.
+        guard framing != .none else { return continuation.resume() }
         connection.phase = .answering(framing, sent: sent + bytes.count)
         if framing == .chunked {
             connection.output.append(pool: &pool) { encodeChunk(bytes, into: &$0) }
