@@ -1,3 +1,5 @@
+package import HTTPTypes
+
 /// Why a request can't be taken: the status that answers it, and what its sender got wrong. Nothing behind it on its
 /// connection can be trusted to begin where it seems to, so the connection ends with the answer.
 package struct RequestRefusal: Error, Equatable, Sendable, CustomStringConvertible {
@@ -12,6 +14,15 @@ package struct RequestRefusal: Error, Equatable, Sendable, CustomStringConvertib
     static func malformed(_ reason: String) -> RequestRefusal { RequestRefusal(400, reason) }
 
     package var description: String { reason }
+
+    /// With its phrase, which HTTPTypes knows by name only.
+    package var responseStatus: HTTPResponse.Status {
+        let known: [HTTPResponse.Status] = [
+            .badRequest, .forbidden, .requestTimeout, .uriTooLong, .expectationFailed, .upgradeRequired,
+            .requestHeaderFieldsTooLarge, .notImplemented, .httpVersionNotSupported,
+        ]
+        return known.first { $0.code == status } ?? .init(code: status)
+    }
 }
 
 /// What a request may cost before anybody has looked at it.

@@ -568,7 +568,7 @@ struct HTTPCore: ~Copyable {
         connection.body = nil
         if case .answering = connection.phase { return close(connection) }
         let asked = connection.asked
-        var response = HTTPResponse(status: .init(code: refusal.status))
+        var response = HTTPResponse(status: refusal.responseStatus)
         response.headerFields[.contentType] = "application/problem+json"
         if refusal.status == 426 {
             response.headerFields[.upgrade] = "websocket"

@@ -32,6 +32,7 @@ extension System {
             try? client.send(Array(text.utf8))
             let answer = try client.answer()
             #expect(answer.status == status)
+            #expect(!answer.head.hasPrefix("HTTP/1.1 \(status) \r\n"), "it says nothing to people")
             #expect(answer.head.contains("\r\nConnection: close\r\n"))
             #expect(answer.head.contains("\r\nContent-Type: application/problem+json\r\n"))
             #expect(answer.head.contains("\r\nUpgrade: websocket\r\n") == (status == 426))
