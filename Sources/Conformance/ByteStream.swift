@@ -3,7 +3,7 @@ internal import Glibc
 package import Transport
 
 /// An ordered, lossless stream of bytes to a broker (MQTT 7.1.1), seen from a client that waits for what it asks. TCP
-/// at first; TLS lies over it, WebSocket will, and tests put a lens over it that shows a broken broker.
+/// at first; TLS and WebSocket lie over it, and tests put a lens over it that shows a broken broker.
 ///
 /// Belongs to the case that opened it and is used on one thread.
 package protocol ByteStream: AnyObject {
@@ -22,6 +22,8 @@ package enum Received: Equatable {
     /// The broker has closed the connection, in order or by a reset.
     case closed
     case timedOut
+    /// What the transport forbids a broker, told for a person. Nothing more comes then.
+    case illegal(String)
 }
 
 /// Opens a stream to the broker under test.

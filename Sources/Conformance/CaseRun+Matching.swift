@@ -53,6 +53,7 @@ extension CaseRun {
         case .closed: return failure(.unexpected, expected: expected, came: "the broker closed the connection")
         case .garbage(let bytes):
             return failure(.unexpected, expected: expected, came: "bytes that are no packet: \(hexadecimal(bytes))")
+        case .illegal(let reason): return failure(.unexpected, expected: expected, came: reason)
         case .silence:
             return failure(
                 .silence, expected: expected, came: "nothing, though the broker answered what was sent later")

@@ -69,6 +69,11 @@ final class CaseRun {
     private func perform(_ step: Script.Step) throws(Failure) {
         switch step {
         case .send(let name, let bytes, .held): try client(name).hold(bytes)
+        case .send(let name, let bytes, .frame(let firstByte)):
+            guard try client(name).send(bytes, inFrame: firstByte) else {
+                throw failure(.mistake, expected: "a WebSocket", came: "a run over another transport")
+            }
+        case .offer(let name, let subprotocols): try offer(subprotocols, on: name)
         case .send(let name, let bytes, let manner): try client(name).send(bytes, bytewise: manner == .bytewise)
         case .expect(let name, let patterns, .once): try expect(patterns, on: name)
         case .expect(let name, let patterns, .optional): optional[name, default: []].append((patterns, false))
@@ -118,14 +123,31 @@ final class CaseRun {
     /// The connection of that name, which is opened if there is none or the last one is over.
     private func client(_ name: String) throws(Failure) -> Client {
         if let client = clients[name], !client.isOver { return client }
+        return try open(name, connect)
+    }
+
+    private func open(_ name: String, _ connector: () throws -> any ByteStream) throws(Failure) -> Client {
         do {
-            let client = Client(name, try connect(), transcript, patience: options.patience, elsewhere: connect)
+            let client = Client(name, try connector(), transcript, patience: options.patience, elsewhere: connect)
             if script.isAlone { client.home = Array(home.utf8) }
             clients[name] = client
             optional[name] = nil
             return client
         } catch {
             throw failure(.unreachable, expected: "a connection to the broker", came: "\(error)")
+        }
+    }
+
+    /// A new connection, whose upgrade offers these subprotocols; a refusal is a connection that is closed.
+    private func offer(_ subprotocols: String?, on name: String) throws(Failure) {
+        guard let webSocket = options.webSocket else {
+            throw failure(.mistake, expected: "a WebSocket", came: "a run over another transport")
+        }
+        transcript.note(name, "> an upgrade that offers \(subprotocols ?? "no subprotocol")")
+        _ = try open(name) {
+            let stream = try webSocket(subprotocols)
+            self.transcript.note(name, "< \(stream.answer)")
+            return stream
         }
     }
 
@@ -143,7 +165,7 @@ final class CaseRun {
             switch arrival {
             case .closed: return
             case .packet: continue
-            case .garbage: throw failure(arrival, expected: [.closed(within: nil)])
+            case .garbage, .illegal: throw failure(arrival, expected: [.closed(within: nil)])
             case .silence, .timedOut:
                 throw failure(.timeLimit, expected: "the broker closes its side as well", came: "it stays open")
             }

@@ -9,6 +9,8 @@ final class Client {
         case timedOut
         /// Bytes that are no packet.
         case garbage([UInt8])
+        /// What the transport forbids.
+        case illegal(String)
     }
 
     let name: String
@@ -78,6 +80,17 @@ final class Client {
     }
 
     func send(_ frame: Frame) { send(frame.bytes()) }
+
+    /// In a frame of WebSocket that begins with this byte. Returns false over another transport, which has none.
+    func send(_ bytes: [UInt8], inFrame firstByte: UInt8) -> Bool {
+        guard let stream = stream as? WebSocketStream else { return false }
+        let all = held + bytes
+        held = []
+        transcript.note(name, "> in a frame 0x\(hexadecimal(firstByte)): \(hexadecimal(all))")
+        stream.send(all, inFrame: firstByte)
+        lastSent = .now
+        return true
+    }
 
     func finish() { stream.finish() }
 
@@ -157,6 +170,9 @@ final class Client {
             switch stream.receive(until: deadline) {
             case .bytes(let bytes): unread += bytes
             case .timedOut: return .timedOut
+            case .illegal(let reason):
+                transcript.note(name, "< \(reason)")
+                return .illegal(reason)
             case .closed:
                 transcript.note(name, unreadOffset == unread.count ? "closed" : "closed within a packet")
                 isOver = true

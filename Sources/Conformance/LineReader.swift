@@ -158,8 +158,10 @@ struct LineReader {
         switch verb {
         case ">>": return .send(name, try outgoing(from: name), .held)
         case ">":
-            let manner = takes("bytewise") ? Script.Manner.bytewise : .atOnce
+            var manner = takes("bytewise") ? Script.Manner.bytewise : .atOnce
+            if takes("frame") { manner = .frame(try byte()) }
             return .send(name, try outgoing(from: name), manner)
+        case "offers": return .offer(name, takes("nothing") ? nil : String(decoding: try text(), as: UTF8.self))
         case "<": return .expect(name, try patterns(), .once)
         case "<?": return .expect(name, try patterns(), .optional)
         case "<+": return .expect(name, try patterns(), .oneOrMore)

@@ -17,9 +17,15 @@ enum Script {
         case wait(Duration)
         case distinct([String])
         case restart(Suite.Restart)
+        /// A WebSocket, of which the upgrade offers these subprotocols.
+        case offer(String, String?)
     }
 
-    enum Manner { case atOnce, held, bytewise }
+    enum Manner: Equatable {
+        case atOnce, held, bytewise
+        /// In a frame of WebSocket that begins with this byte.
+        case frame(UInt8)
+    }
 
     enum Repetition: Equatable { case once, optional, oneOrMore, anyOrder }
 

@@ -75,9 +75,11 @@ extension Suite {
     /// Capabilities that the broker's set-up decides.
     package static let capabilities: Set = ["acl", "full-disk", "session-expiry"]
 
-    /// These, those of `Restart`, and what the runner itself lacks still.
-    static let knownCapabilities = capabilities.union(Restart.allCases.map(\.capability))
-        .union(["websocket", "websocket-frames", "websocket-headers"])
+    /// Of a run over WebSocket.
+    static let webSocket = "websocket"
+
+    /// These, those of `Restart`, and that of the transport.
+    static let knownCapabilities = capabilities.union(Restart.allCases.map(\.capability)).union([webSocket])
 
     package struct Options: Sendable {
         /// Cases at once.
@@ -87,7 +89,15 @@ extension Suite {
         package var patience = 1
         /// How the broker is made to stop and start again; returns once it accepts connections, true if it does.
         package var restarts: [Restart: @Sendable () -> Bool] = [:]
+        /// Opens a WebSocket to the broker, offering these subprotocols; nil where the run goes over another transport.
+        package var webSocket: (@Sendable (_ subprotocols: String?) throws -> WebSocketStream)?
         package init() {}
+
+        /// What the run has of what a case may need.
+        fileprivate func has(_ capability: String) -> Bool {
+            capabilities.contains(capability) || restarts.keys.contains { $0.capability == capability }
+                || (capability == Suite.webSocket && webSocket != nil)
+        }
     }
 
     /// Runs the cases, those that must be alone after all others. Blocks.
@@ -168,8 +178,7 @@ extension Suite {
 extension Case {
     /// What the case needs and the run has not.
     fileprivate func capability(missingFrom options: Suite.Options) -> String? {
-        let restarts = options.restarts.keys.map(\.capability)
-        return needs.first { !options.capabilities.contains($0) && !restarts.contains($0) }
+        needs.first { !options.has($0) }
     }
 
     fileprivate func result(_ options: Suite.Options, _ ends: [Suite.End]) -> CaseResult {

@@ -112,7 +112,7 @@ package struct TLSProblem: Error, CustomStringConvertible {
             switch lower.receive(until: deadline) {
             case .bytes(let bytes): take(bytes)
             case .closed: throw TLSProblem(during: "the TLS handshake", "the broker has closed the connection")
-            case .timedOut: throw TLSProblem(during: "the TLS handshake", "no answer")
+            case .timedOut, .illegal: throw TLSProblem(during: "the TLS handshake", "no answer")
             }
         }
     }

@@ -35,6 +35,9 @@ struct ConformanceCommand: AsyncParsableCommand {
     @Option(help: "With --tls: the key of that certificate, PEM.")
     var key: String?
 
+    @Flag(name: .customLong("websocket"), help: "Over WebSocket, at the path /mqtt; with --tls over TLS.")
+    var isOverWebSocket = false
+
     @Option(help: "Only this case, statement, section (3.1) or file; may be given several times.")
     var only: [String] = []
 
@@ -121,9 +124,12 @@ struct ConformanceCommand: AsyncParsableCommand {
             guard let command else { continue }
             options.restarts[kind] = { unsafe system(command) == 0 }
         }
-        let connect = try connector()
         signal(SIGPIPE, SIG_IGN)
-        let report = Report(suite, Suite.run(chosen, options, connect: connect))
+        let lower = try lowerConnector()
+        if isOverWebSocket {
+            options.webSocket = { [host = hostField] in try .offering($0, lower(), host: host) }
+        }
+        let report = Report(suite, Suite.run(chosen, options, connect: try connector(over: lower)))
         print(report.text, terminator: "")
         try save(report)
         if !report.isPassed { throw ExitCode(Failure.Status.failed.rawValue) }
@@ -140,7 +146,7 @@ struct ConformanceCommand: AsyncParsableCommand {
         options.rounds = rounds
         options.duration = seconds.map { .milliseconds(Int64($0 * 1000)) }
         options.patience = .seconds(5 * patience)
-        let connect = try connector()
+        let connect = try connector(over: lowerConnector())
         let interruption = Interruption()
         Signals(requests: []).whenAskedToStop { interruption.note() }
         write("seed \(options.seed), \(corpus.count) sequences to begin with", to: STDERR_FILENO)
@@ -179,7 +185,23 @@ struct ConformanceCommand: AsyncParsableCommand {
         }
     }
 
-    private func connector() throws(Failure) -> Connector {
+    /// Where the cases' packets go.
+    private func connector(over lower: @escaping Connector) throws(Failure) -> Connector {
+        guard isOverWebSocket else { return lower }
+        let connect: Connector = { [host = hostField] in try WebSocketStream.open(lower(), host: host) }
+        do {
+            try connect().reset()
+        } catch {
+            throw Failure(.failed, "\(host) port \(port): \(error)")
+        }
+        return connect
+    }
+
+    /// As HTTP writes it.
+    private var hostField: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
+
+    /// TCP, or TLS over it.
+    private func lowerConnector() throws(Failure) -> Connector {
         let addresses: [SocketAddress]
         do throws(ResolutionError) {
             addresses = try SocketAddress.resolve(host, port: port)

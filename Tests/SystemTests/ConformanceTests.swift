@@ -1,48 +1,85 @@
 import Foundation
+import Synchronization
 import Testing
 
 extension System {
     @Suite struct `The broker beside the specification` {
         private func run(_ broker: Martlet, _ arguments: [String] = []) throws -> (status: Program.End, output: String)
         {
+            try run(broker.port, arguments)
+        }
+
+        private func run(_ port: UInt16, _ arguments: [String]) throws -> (status: Program.End, output: String) {
             // A sanitizer slows the broker and, since it is the same binary, the suite.
             let patience = isSanitized ? ["--patience", "5", "--jobs", "8"] : []
             let program = try Program(
-                Martlet.binary, ["conformance", "--port", "\(broker.port)"] + patience + arguments)
+                Martlet.binary, ["conformance", "--port", "\(port)"] + patience + arguments)
             let end = try program.waitForEnd(within: isSanitized ? 900 : 180)
             return (end, program.output)
         }
 
-        @Test(arguments: [1, 2]) func `passes every case of the conformance suite`(_ shards: Int) throws {
-            let broker = try Martlet(["shards \(shards)"])
-            try expectAll(of: broker)
-            // Nothing is left behind: no retained message comes before the PINGRESP.
-            let visitor = try broker.client()
-            _ = try visitor.subscribe([("#", 0)])
-            try visitor.ping()
-            try broker.stop()
+        /// One way to speak to a broker: all of them at once, for a run waits more than it works.
+        private struct Way: Sendable {
+            let name: String
+            let lines: [String]
+            var arguments: [String] = []
+            /// Statements that wait: for a full disk, and but over WebSocket the four about it.
+            var waiting = 5
         }
 
-        @Test func `passes every case over TLS as well`() throws {
+        @Test func `passes every case of the conformance suite, over TCP, TLS and WebSocket`() throws {
             let authority = try Authority()
             try authority.issue("suite", "/CN=suite")
-            let broker = try Martlet([
+            let secured = [
                 "certfile \(authority.file("server.crt"))", "keyfile \(authority.file("server.key"))",
-                "cafile \(authority.file("ca.crt"))", "require_certificate true", "shards 2",
-            ])
-            let certificate = ["--cert", authority.file("suite.crt"), "--key", authority.file("suite.key")]
-            try expectAll(of: broker, ["--tls", "--cafile", authority.file("ca.crt")] + certificate)
-            try broker.stop()
+                "cafile \(authority.file("ca.crt"))", "require_certificate true",
+            ]
+            let certificate = [
+                "--tls", "--cafile", authority.file("ca.crt"), "--cert", authority.file("suite.crt"), "--key",
+                authority.file("suite.key"),
+            ]
+            let ways = [
+                Way(name: "TCP, one shard", lines: ["shards 1"]),
+                Way(name: "TCP", lines: ["shards 2"]),
+                Way(name: "TLS", lines: ["shards 2"] + secured, arguments: certificate),
+                Way(
+                    name: "WebSocket", lines: ["shards 2", "protocol websockets"], arguments: ["--websocket"],
+                    waiting: 1),
+                Way(
+                    name: "WebSocket over TLS", lines: ["shards 2", "protocol websockets"] + secured,
+                    arguments: ["--websocket"] + certificate, waiting: 1),
+            ]
+            let brokers = try ways.map { try Martlet($0.lines) }
+            let results = Mutex<[Int: (status: Program.End, output: String)]>([:])
+            try concurrently(
+                zip(ways, brokers).enumerated().map { place, pair in
+                    let (arguments, port) = (pair.0.arguments, pair.1.port)
+                    return {
+                        let result = try self.run(port, arguments)
+                        results.withLock { $0[place] = result }
+                    }
+                })
+            for (place, way) in ways.enumerated() {
+                let (status, output) = try #require(results.withLock { $0[place] })
+                expectAll(way, status, output)
+            }
+            // Nothing is left behind: no retained message comes before the PINGRESP.
+            for broker in brokers[..<2] {
+                let visitor = try broker.client()
+                _ = try visitor.subscribe([("#", 0)])
+                try visitor.ping()
+            }
+            for broker in brokers { try broker.stop() }
         }
 
-        private func expectAll(of broker: Martlet, _ arguments: [String] = []) throws {
-            let (status, output) = try run(broker, arguments)
-            #expect(status == .exited(0), "\(output.suffix(6_000))")
+        private func expectAll(_ way: Way, _ status: Program.End, _ output: String) {
+            #expect(status == .exited(0), "\(way.name): \(output.suffix(6_000))")
             // Statements: all, passed, failed, differing, waiting, not testable, not applicable.
             let line = output.split(separator: "\n").first { $0.hasPrefix("MQTT ") }
-            print("conformance \(arguments.first ?? ""): \(line ?? "?"); \(output.split(separator: "\n").last ?? "?")")
+            print("conformance, \(way.name): \(line ?? "?"); \(output.split(separator: "\n").last ?? "?")")
             let counts = line?.split(separator: " ").dropFirst().compactMap { Int($0) } ?? []
             #expect(counts.count == 7 && counts.first == 141 && counts.dropFirst().reduce(0, +) == 141, "\(counts)")
+            #expect(counts.count == 7 && counts[4] == way.waiting, "\(way.name): \(counts)")
             #expect(!output.contains("DIFFERS"), "a choice was taken otherwise than it is written down")
         }
 

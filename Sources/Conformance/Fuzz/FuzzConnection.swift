@@ -39,6 +39,7 @@ final class FuzzConnection {
         guard !isClosed else { return nil }
         switch stream.receive(until: deadline) {
         case .timedOut: return nil
+        case .illegal(let reason): return reason
         case .closed:
             isClosed = true
             return witness.closed(unread, endedByUs: hasFinished)
@@ -169,6 +170,7 @@ final class FuzzCanary {
             switch stream.receive(until: deadline) {
             case .bytes(let bytes): unread[place] += bytes
             case .closed: throw Silence(problem: "the canary's connection is closed")
+            case .illegal(let reason): throw Silence(problem: "to the canary came \(reason)")
             case .timedOut: throw Silence(problem: "the canary gets no answer within \(patience)")
             }
         }

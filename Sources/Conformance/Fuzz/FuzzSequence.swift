@@ -196,6 +196,7 @@ private struct StepReader {
         let words = line.split(separator: " ")
         if words.count == 2, words[1] == "answers" { return [step(String(words[0]), .answer)] }
         switch try Script.step(line, Script.Scope(home: home, variables: nil)) {
+        case .send(_, _, .frame), .offer: return []  // Of the transport.
         case .send(let name, let bytes, _), .connect(let name, let bytes, _): return [step(name, .send(bytes))]
         case .subscribe(let name, let subscriptions):
             return [send(name, Frame(.subscribe, freshIdentifier() + Wire.body(of: subscriptions)))]

@@ -373,6 +373,7 @@ final class Link {
                 self.stream = nil
                 if isFinished { isClosed = true } else { world.mutation.closed(self) }
             case .timedOut: return .timedOut
+            case .illegal(let reason): return .illegal(reason)
             }
         }
     }

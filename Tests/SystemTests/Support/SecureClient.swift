@@ -48,7 +48,7 @@ final class SecureClient {
             switch stream.receive(until: deadline) {
             case .bytes: continue
             case .closed: return true
-            case .timedOut: return false
+            case .timedOut, .illegal: return false
             }
         }
     }

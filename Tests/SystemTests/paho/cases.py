@@ -1,4 +1,4 @@
-"""The broker as paho-mqtt sees it: `cases.py CASE PORT` exits 0 if that case holds.
+"""The broker as paho-mqtt sees it: `cases.py CASE PORT [websockets]` exits 0 if that case holds.
 
 Every wait is for an event with a deadline; every case uses topics and client identifiers of its own.
 """
@@ -11,17 +11,18 @@ import threading
 import paho.mqtt.client as mqtt
 
 PORT = 0
+TRANSPORT = "tcp"
 DEADLINE = 20 * float(os.environ.get("MARTLET_TEST_PATIENCE", "1"))
 
 
 class Client:
     """A connected paho client on its own thread, whose messages come out of a queue."""
 
-    def __init__(self, identifier="", clean=True, manual_ack=False, will=None, in_flight=20):
+    def __init__(self, identifier="", clean=True, manual_ack=False, will=None, in_flight=20, keep_alive=60):
         self.messages, self.connected, self.gone = queue.Queue(), threading.Event(), threading.Event()
         self.granted, self.flags = queue.Queue(), None
         self.paho = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, identifier, clean_session=clean, manual_ack=manual_ack,
-                                reconnect_on_failure=False)
+                                transport=TRANSPORT, reconnect_on_failure=False)
         self.paho.max_queued_messages_set(0)
         self.paho.max_inflight_messages_set(in_flight)
         self.paho.on_message = lambda client, data, message: self.messages.put(message)
@@ -31,7 +32,7 @@ class Client:
         self.paho.on_unsubscribe = lambda client, data, mid, codes, properties: self.granted.put(None)
         if will:
             self.paho.will_set(**will)
-        self.paho.connect("127.0.0.1", PORT, keepalive=60)
+        self.paho.connect("127.0.0.1", PORT, keepalive=keep_alive)
         self.paho.loop_start()
         assert self.connected.wait(DEADLINE), "no CONNACK"
 
@@ -68,7 +69,9 @@ class Client:
 
     def vanish(self):
         """Ends the connection without DISCONNECT."""
-        self.paho.socket().shutdown(socket.SHUT_RDWR)
+        connection = self.paho.socket()
+        # Of a WebSocket paho shows a wrapper, whose own shutdown is a Close.
+        getattr(connection, "_socket", connection).shutdown(socket.SHUT_RDWR)
         assert self.gone.wait(DEADLINE)
         self.paho.loop_stop()
 
@@ -260,7 +263,34 @@ def unsubscribe():
     expect([m.topic for m in subscriber.drain()], ["two/x"])
 
 
+def keep_alive():
+    """Who pings stays, for three of its keep-alives; who falls silent is closed within two [MQTT-3.1.2-24]."""
+    watcher = Client()
+    watcher.subscribe(("alive/#", 1))
+    pinging = Client(will={"topic": "alive/pinging", "payload": "gone"}, keep_alive=1)
+    silent = Client(will={"topic": "alive/silent", "payload": "gone"}, keep_alive=1)
+    silent.paho.loop_stop()                              # nobody sends PINGREQ any more
+    expect(watcher.next().topic, "alive/silent")
+    assert not pinging.gone.wait(3), "who pings is closed"
+    expect(watcher.drain(), [])
+    pinging.close()
+
+
+def large_packets():
+    """Payloads about the bounds of a frame's length and of paho's own reads."""
+    subscriber, publisher = Client(), Client()
+    subscriber.subscribe(("sized/#", 2))
+    for size in [0, 1, 100, 110, 125, 126, 127, 128, 65_500, 65_520, 65_535, 65_536, 65_537, 300_000]:
+        payload = os.urandom(size)
+        for qos in range(3):
+            publisher.publish("sized/x", payload, qos)
+            message = subscriber.next()
+            expect((message.qos, message.payload == payload), (qos, True))
+    expect(subscriber.drain(), [])
+
+
 if __name__ == "__main__":
     PORT = int(sys.argv[2])
+    TRANSPORT = (sys.argv[3:] or ["tcp"])[0]
     globals()[sys.argv[1]]()
     os._exit(0)                                          # clients left open have threads of their own
