@@ -94,7 +94,7 @@ package final class WebSocketStream: ByteStream {
         let head = Head(String(decoding: unread[..<place.lowerBound], as: UTF8.self))
         unread.removeFirst(place.upperBound)
         answer = head.status
-        return head.mistake(key: key, wantsSubprotocol: subprotocols != nil)
+        return head.mistake(key: key, offered: (subprotocols ?? "").split(separator: ",").map(\.trimmed))
     }
 
     /// The broker's answer.
@@ -117,7 +117,7 @@ package final class WebSocketStream: ByteStream {
         }
 
         /// RFC 6455, 4.1, what the client has to check.
-        func mistake(key: String, wantsSubprotocol: Bool) -> String? {
+        func mistake(key: String, offered: [String]) -> String? {
             guard status.hasPrefix("HTTP/1.1 101") else { return "the upgrade was refused" }
             guard value("upgrade")?.lowercased() == "websocket" else { return "an answer without Upgrade: websocket" }
             let connection = (value("connection") ?? "").lowercased().split(separator: ",").map(\.trimmed)
@@ -127,8 +127,8 @@ package final class WebSocketStream: ByteStream {
             }
             guard value("sec-websocket-extensions") == nil else { return "an extension that was not offered" }
             let selected = value("sec-websocket-protocol")
-            guard wantsSubprotocol else { return selected.map { "the subprotocol \($0), which was not offered" } }
-            guard selected == "mqtt" else { return "the subprotocol mqtt was not selected" }  // [MQTT-6.0.0-4]
+            if let selected, !offered.contains(selected) { return "the subprotocol \(selected) was not offered" }
+            if offered.contains("mqtt"), selected != "mqtt" { return "mqtt was not selected" }  // [MQTT-6.0.0-4]
             return nil
         }
     }
@@ -159,8 +159,9 @@ package final class WebSocketStream: ByteStream {
         default: frame += [0x80 | 127] + (0..<8).map { UInt8(truncatingIfNeeded: bytes.count >> (56 - 8 * $0)) }
         }
         frame += mask
-        frame.reserveCapacity(frame.count + bytes.count)
-        for (place, byte) in bytes.enumerated() { frame.append(byte ^ mask[place & 3]) }
+        let start = frame.count
+        frame += bytes
+        for place in 0..<bytes.count { frame[start + place] ^= mask[place & 3] }
         lower.send(frame)
     }
 

@@ -35,7 +35,7 @@ import Testing
         ("{101}\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", "not what the key asks for"),
         ("{101}\r\nSec-WebSocket-Protocol: mqtt", "not what the key asks for"),
         ("{101}\r\nSec-WebSocket-Accept: {accept}", "mqtt was not selected"),
-        ("{101}\r\nSec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: foo", "mqtt was not selected"),
+        ("{101}\r\nSec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: foo", "foo was not offered"),
         (
             "{101}\r\nSec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: mqtt\r\nsec-websocket-extensions: x",
             "an extension that was not offered"
@@ -62,7 +62,7 @@ import Testing
         server.push(0x82, [7])
         var got: [UInt8] = []
         while got.count <= count, case .bytes(let bytes) = stream.receive(until: soon) { got += bytes }
-        #expect(got == payload + [7])
+        #expect(got == payload + [7], "\(count)")
     }
 
     @Test func `reads a message in fragments, and answers a ping and a Close`() throws {
@@ -83,19 +83,20 @@ import Testing
         #expect(server.frames.count == 2, "nothing follows a Close")
     }
 
-    @Test(arguments: [
-        ([0x81, 0x01, 0x61], "a data frame that is not binary"),
-        ([0x83, 0x00], "a data frame that is not binary"),
-        ([0x80, 0x00], "a data frame that is not binary"),
-        ([0x02, 0x00, 0x82, 0x00], "a data frame that is not binary"),
-        ([0xc2, 0x00], "reserved bits"),
-        ([0x82, 0x80, 0, 0, 0, 0], "a mask"),
-        ([0x82, 0x7e, 0, 125], "a length of too many bytes"),
-        ([0x82, 0x7f, 0, 0, 0, 0, 0, 0, 0xff, 0xff], "a length of too many bytes"),
-        ([0x82, 0x7f, 0xff, 0, 0, 0, 0, 0, 0, 0], "a frame of more than"),
-        ([0x89, 0x7e, 0, 126], "cut or long"), ([0x09, 0x00], "cut or long"),
-        ([0x8b, 0x00], "nobody knows"), ([0x88, 0x01, 0x03], "half a code"),
-    ] as [([UInt8], String)])
+    @Test(
+        arguments: [
+            ([0x81, 0x01, 0x61], "a data frame that is not binary"),
+            ([0x83, 0x00], "a data frame that is not binary"),
+            ([0x80, 0x00], "a data frame that is not binary"),
+            ([0x02, 0x00, 0x82, 0x00], "a data frame that is not binary"),
+            ([0xc2, 0x00], "reserved bits"),
+            ([0x82, 0x80, 0, 0, 0, 0], "a mask"),
+            ([0x82, 0x7e, 0, 125], "a length of too many bytes"),
+            ([0x82, 0x7f, 0, 0, 0, 0, 0, 0, 0xff, 0xff], "a length of too many bytes"),
+            ([0x82, 0x7f, 0xff, 0, 0, 0, 0, 0, 0, 0], "a frame of more than"),
+            ([0x89, 0x7e, 0, 126], "cut or long"), ([0x09, 0x00], "cut or long"),
+            ([0x8b, 0x00], "nobody knows"), ([0x88, 0x01, 0x03], "half a code"),
+        ] as [([UInt8], String)])
     func `shows what a server may not send`(_ bytes: [UInt8], _ reason: String) throws {
         let stream = try opened(server)
         server.push(bytes + (reason == "cut or long" ? [UInt8](repeating: 0, count: 126) : []))
@@ -109,13 +110,14 @@ import Testing
     }
 
     /// What each of these servers does wrong, and the case of the suite that has to see it.
-    @Test(arguments: [
-        (.acceptsText, "websocket-text-frame-first"), (.acceptsText, "websocket-text-frame-empty"),
-        (.assumesAlignment, "websocket-empty"), (.answersInText, "websocket-subprotocol"),
-        (.serves(""), "websocket-no-subprotocol"), (.serves(""), "websocket-other-subprotocol"),
-        (.serves("Sec-WebSocket-Protocol: {offered}"), "websocket-subprotocol-among-others"),
-        (.serves(""), "websocket-subprotocol"), (.closesAtEmpty, "websocket-empty"),
-    ] as [(ScriptedWebSocket.Fault, String)])
+    @Test(
+        arguments: [
+            (.acceptsText, "websocket-text-frame-first"), (.acceptsText, "websocket-text-frame-empty"),
+            (.assumesAlignment, "websocket-empty"), (.answersInText, "websocket-subprotocol"),
+            (.serves(""), "websocket-no-subprotocol"), (.serves(""), "websocket-other-subprotocol"),
+            (.serves("Sec-WebSocket-Protocol: {offered}"), "websocket-subprotocol-among-others"),
+            (.serves(""), "websocket-subprotocol"), (.closesAtEmpty, "websocket-empty"),
+        ] as [(ScriptedWebSocket.Fault, String)])
     func `lets a case fail where the server does wrong, and pass where it does right`(
         _ fault: ScriptedWebSocket.Fault, _ name: String
     ) throws {
