@@ -10,6 +10,12 @@ import Testing
         try WebSocketStream.open(server, host: "broker.example:8080")
     }
 
+    /// Its file alone: reading all of them takes a debug build seconds.
+    private func chapter6() throws -> [Case] {
+        let file = try #require(Suite.embeddedFiles.first { $0.name == "6-websocket.cases" })
+        return try Case.cases(in: file.text, file: file.name)
+    }
+
     private var soon: ContinuousClock.Instant { .now + .seconds(5) }
 
     @Test func `asks as RFC 6455 wants it, for the subprotocol mqtt`() throws {
@@ -121,7 +127,7 @@ import Testing
     func `lets a case fail where the server does wrong, and pass where it does right`(
         _ fault: ScriptedWebSocket.Fault, _ name: String
     ) throws {
-        let script = try #require(try Suite.embedded().only([name]).first)
+        let script = try #require(try chapter6().first { $0.name == name })
         func outcome(_ fault: ScriptedWebSocket.Fault?) -> Outcome {
             var options = Suite.Options()
             options.webSocket = { .offering($0, ScriptedWebSocket(fault), host: "h") }
@@ -139,7 +145,7 @@ import Testing
     }
 
     @Test func `is wanted by the cases of chapter 6, which wait over anything else`() throws {
-        let cases = try Suite.embedded().only(["6-websocket.cases"])
+        let cases = try chapter6()
         #expect(cases.count > 15)
         let results = Suite.run(cases, Suite.Options()) { ScriptedBroker(politeAnswer) }
         for result in results {
