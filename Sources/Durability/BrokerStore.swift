@@ -63,6 +63,8 @@ package actor BrokerStore {
     private var frames: CInt = 0
     /// In the log when it could not be begun anew, for somebody reads it.
     private var framesInUse: CInt = 0
+    /// The log's name is on the disk. SQLite sees to that too, once, and goes on where it could not.
+    private var isLogNamed = false
     private var figures = Figures()
     /// To be set aside before anything else.
     private var isDamaged = false
@@ -95,7 +97,7 @@ package actor BrokerStore {
         // Only where there is none: another descriptor of a file that is in use would, closed, take SQLite's locks along.
         if !directory.has(Self.fileName) { try Schema.prepare(in: directory) }
         writer = try Writer(path)
-        frames = 0
+        (frames, isLogNamed) = (0, false)
     }
 
     // MARK: The start
@@ -177,6 +179,10 @@ package actor BrokerStore {
             // After an error a second fsync of the same file proves nothing: the whole transaction is written again. By the
             // same connection, which knows what was not committed; one that finds it in the log would take it as it is.
             if writer == nil { try open() }
+            if hasChanges, !isLogNamed {
+                try directory.synchronize()
+                isLogNamed = true
+            }
             try writer?.write(parts, retained, clock())
         } catch {
             fail(error)

@@ -233,15 +233,24 @@ extension DataDirectory {
                 if count < 0 { throw .system(path(of: name), errno) }
                 break
             }
-            guard unsafe pwrite(file, buffer, count, offset) == count else { throw .system(path(of: name), errno) }
-            offset += off_t(count)
             bytes += buffer[..<count]
+            var written = 0
+            while written < count {  // What stopped a short one, the next says.
+                let more = unsafe buffer.span.extracting(written..<count).withUnsafeBytes {
+                    unsafe pwrite(file, $0.baseAddress, $0.count, offset)
+                }
+                if more < 0, errno == EINTR { continue }
+                guard more >= 0 else { throw .system(path(of: name), errno) }
+                written += more
+                offset += off_t(more)
+            }
         }
         guard fsync(file) == 0 else { throw .system(path(of: name), errno) }
         return bytes
     }
 
-    private func synchronize() throws(DataDirectoryError) {
+    /// The names of all files are on the disk. The corresponding C function is `fsync`.
+    package func synchronize() throws(DataDirectoryError) {
         guard fsync(directory) == 0 else { throw .system(path, errno) }
     }
 
