@@ -11,12 +11,14 @@ extension System {
         init() throws { directory = try TemporaryDirectory() }
 
         /// Each mishap at every so many calls, with another beginning for each, so that most calls meet some.
-        private func sweep(_ sweep: Sweep, every stride: Int) throws {
+        /// `also`: rounds that have found something before.
+        private func sweep(_ sweep: Sweep, every stride: Int, also more: [(Mishap, Int)] = []) throws {
             let calls = try sweep.calls()
             let stride = chosenSweep == "all" ? 1 : stride
             var rounds = Mishap.allCases.enumerated().flatMap { index, mishap in
                 Swift.stride(from: 1 + index % stride, through: calls, by: stride).map { (mishap, $0) }
             }
+            rounds += more
             if let name = chosenSweep?.split(separator: " "), name.count == 2 {
                 let numbers = Int(name[1]).map { [$0] } ?? Array(1...calls)
                 rounds = Mishap.allCases.filter { "\($0)" == name[0] }.flatMap { mishap in numbers.map { (mishap, $0) }
@@ -36,7 +38,9 @@ extension System {
         }
 
         @Test(.timeLimit(.minutes(30))) func `at the start on what a crash left loses nothing either`() throws {
-            try sweep(Sweep(lines: Self.lines, isAfterCrash: true), every: 25)
+            // The log's name could not be synchronised; a part of the log was written again.
+            let known = (40...43).map { (Mishap.errorsAndPowerCut, $0) } + [(.shortWrite, 3)]
+            try sweep(Sweep(lines: Self.lines, isAfterCrash: true), every: 25, also: known)
         }
 
         /// Accounts and certificates too.
