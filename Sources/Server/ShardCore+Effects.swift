@@ -140,12 +140,13 @@ extension ShardCore {
     }
 
     /// Closes a connection; `isGraceful` where its last packet must arrive. Over TLS it always says that it ends
-    /// (RFC 8446 6.1): to its peer anything else is a connection that somebody has cut.
+    /// (RFC 8446 6.1): to its peer anything else is a connection that somebody has cut. A WebSocket's Close frame must not be
+    /// overtaken by a reset either.
     mutating func close(_ number: ConnectionNumber, isGraceful: Bool) {
         guard let stream = table[number].stream else { return }
         sayGoodbye(number)
         if table[number].hasOutput { write(number) }
-        if isGraceful || stream.isSecure { stream.finish() }
+        if isGraceful || stream.isSecure || table[number].webSocket != nil { stream.finish() }
         // The slot held the only reference, so the descriptor is closed here, and leaves the epoll with that (epoll(7)). A
         // loop that has handed it over may hold another for a moment: then it would be announced here without end.
         if table[number].hasMoved { loop.unwatch(stream.rawDescriptor) }
