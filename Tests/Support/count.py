@@ -18,19 +18,29 @@ ENDED = re.compile(r"^\S+ +Test (?!case |run )(.+?)(?: with \d+ test cases?)? (p
 SKIPPED = re.compile(r"^\S+ +Test (?!case |run )(.+?) skipped(?:: .*|\.)$")
 
 
+ISSUE = re.compile(r"^\S+ +Test .+ recorded an issue")
 # Enough to see what is wrong where the output above is not at hand.
+MOST_ISSUES = 20
 MOST_CHARACTERS = 600
+
+
+def show_issues(path):
+    """Once more what went wrong, each with its first line of explanation."""
+    shown, wanted = 0, False
+    with open(path, errors="replace") as lines:
+        for line in lines:
+            is_issue = ISSUE.match(line) is not None
+            if is_issue and shown < MOST_ISSUES or wanted and line.startswith("↳"):
+                print("failed: " * is_issue + "    " * (not is_issue) + line.strip()[:MOST_CHARACTERS])
+            shown += is_issue
+            wanted = is_issue
 
 
 def from_xml(path):
     passed = failed = skipped = 0
     for case in tree.parse(path).iter("testcase"):
-        failures = case.findall("failure") + case.findall("error")
-        if failures:
+        if case.find("failure") is not None or case.find("error") is not None:
             failed += 1
-            print(f"failed: {case.get('classname')} {case.get('name')}")
-            for failure in failures[:5]:
-                print("    " + " ".join((failure.get("message") or "").split())[:MOST_CHARACTERS])
         elif case.find("skipped") is not None:
             skipped += 1
         else:
@@ -72,6 +82,8 @@ def main():
     if not passed and not failed:
         print("no test ran")
         failed = 1
+    if failed and os.path.exists(log):
+        show_issues(log)
     if skipped:
         print(f"{skipped} skipped")
     print(f"{passed} passed, {failed} failed")
