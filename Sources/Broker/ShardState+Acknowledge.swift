@@ -39,6 +39,7 @@ extension ShardState {
     mutating func received(
         _ identifier: PacketIdentifier, _ number: ConnectionNumber, _ outbox: inout Outbox
     ) {
+        noteStep(number)
         // Also for one that nothing awaits: the client then finishes the handshake and frees the identifier.
         let ticket = sessions[connections[Int(number)].slot].outgoing.received(
             identifier, held: &held, ledger: &ledger)
@@ -49,6 +50,7 @@ extension ShardState {
     mutating func released(
         _ identifier: PacketIdentifier, _ number: ConnectionNumber, _ outbox: inout Outbox
     ) {
+        noteStep(number)
         let slot = connections[Int(number)].slot
         var ticket: CommitTicket?
         if sessions[slot].incoming.remove(identifier), sessions[slot].stored != 0, let rules = ledger?.durability {
@@ -64,8 +66,14 @@ extension ShardState {
     mutating func completed(
         _ identifier: PacketIdentifier, _ number: ConnectionNumber, _ outbox: inout Outbox
     ) {
+        noteStep(number)
         let slot = connections[Int(number)].slot
         guard sessions[slot].outgoing.complete(identifier, ledger: &ledger) else { return }
         catchUp(number, into: &outbox)
+    }
+
+    /// A client has taken its turn in a handshake of QoS 2.
+    private mutating func noteStep(_ number: ConnectionNumber) {
+        if handshakesDue > 0, sessions[connections[Int(number)].slot].stored != 0 { handshakesDue -= 1 }
     }
 }

@@ -78,6 +78,7 @@ extension ShardState {
             return acknowledge(number, .publishRelease, item.packetIdentifier, &outbox, after: ticket)
         }
         unmountedCopy = nil
+        if item.qos == .exactlyOnce, sessions[connections[Int(number)].slot].stored != 0 { handshakesDue += 1 }
         send(
             outbox.add(message), qos: item.qos, packetIdentifier: item.packetIdentifier,
             isDuplicate: isDuplicate && item.qos != .atMostOnce, isRetained: item.isRetained, to: number, into: &outbox

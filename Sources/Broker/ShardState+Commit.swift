@@ -46,9 +46,9 @@ extension ShardState {
     /// Whether this shard has not closed its part of a round yet.
     package func hasOpen(_ round: CommitTicket) -> Bool { ledger?.isOpen(round) ?? false }
 
-    /// Messages of QoS 1 in the open round that are on their way to a client: acknowledged before it is closed they are never
-    /// written.
-    package var inFlightUncommitted: Int { ledger?.inFlightCount ?? 0 }
+    /// Packets that clients are about to send and that belong into the open round: the acknowledgement of a message of QoS 1,
+    /// which then is never written, and the next step of a handshake of QoS 2, which then doesn't wait for the round after.
+    package var clientsAwaited: Int { (ledger?.inFlightCount ?? 0) + handshakesDue }
 
     /// Closes this shard's part of the open round. The caller has sent all mail, and tells the others behind it.
     package mutating func closeRound() { ledger?.close() }
@@ -64,12 +64,16 @@ extension ShardState {
     package mutating func commitEnded(now: Instant, into outbox: inout Outbox) -> [ConnectionNumber] {
         guard let ticket = ledger?.end() else { return [] }
         isDiskLate = false
+        handshakesDue = 0
         var numbers: [ConnectionNumber] = []
         swap(&numbers, &awaitingCommit)
         for number in numbers {
             while let next = connections[Int(number)].acknowledgements.next(committed: ticket) {
                 switch next {
-                case .acknowledgement(let acknowledgement): outbox.acknowledge(number, acknowledgement)
+                case .acknowledgement(let acknowledgement):
+                    outbox.acknowledge(number, acknowledgement)
+                    let type = acknowledgement.type
+                    if type == .publishReceived || type == .publishRelease { handshakesDue += 1 }
                 case .subscription(let acknowledgement): outbox.acknowledgeSubscribe(number, acknowledgement)
                 case .ping: outbox.respondToPing(number)
                 }

@@ -43,6 +43,8 @@ package struct ShardState: Sendable {
     var neededCommit: CommitTicket?
     /// Connections with acknowledgements that wait for one.
     var awaitingCommit: [ConnectionNumber] = []
+    /// Handshakes of QoS 2 that the last commit has moved on, and whose clients have not answered yet.
+    var handshakesDue = 0
     /// Sessions whose next message waits for one, or is not read yet, by slot.
     var awaitingDisk: [Int] = []
     /// Connections whose CONNECT waits for the disk.

@@ -42,7 +42,7 @@ final class CommitRounds: Sendable {
     let store: BrokerStore
     private let hasRetained: @Sendable () -> Bool
     private let state = Lock(State())
-    /// Since the last round began, messages were on their way to clients whose acknowledgement would keep them from the disk.
+    /// Since the last round began, messages were on their way to clients whose answers belong into the next.
     private let hasInFlight = Atomic(false)
 
     /// `hasRetained`: whether the store would be given anything that is retained.
@@ -121,11 +121,17 @@ final class CommitRounds: Sendable {
 
     /// Returns when all that has changed until now is on the disk, or the disk has had its time.
     func finish() async {
-        await withTaskGroup { group in
-            group.addTask { await self.wait() }
-            group.addTask { try? await Task.sleep(for: Self.patience) }
-            await group.next()
-            self.giveUp()
+        await withTaskGroup(of: Bool.self) { group in
+            group.addTask {
+                await self.wait()
+                return true
+            }
+            group.addTask {
+                try? await Task.sleep(for: Self.patience)
+                return false
+            }
+            // Who else waits goes on waiting, unless the disk takes too long.
+            if await group.next() != true { self.giveUp() }
             group.cancelAll()
         }
     }

@@ -4,8 +4,8 @@ import MQTT
 import Synchronization
 import Transport
 
-/// What a shard waits for before a round begins: that its clients acknowledge what is on its way to them, which then is never
-/// written.
+/// What a shard waits for before a round begins: what its clients are about to send. A message that is acknowledged is never
+/// written, and a handshake of QoS 2 that misses the round waits for one more.
 struct Preparation {
     /// Milliseconds. Whoever is far away is not waited for.
     static let patience: Int64 = 2
@@ -62,7 +62,7 @@ extension ShardCore {
 
     /// At the end of a turn: a client that is about to acknowledge saves more than it costs to wait for it.
     private mutating func finishPreparation() {
-        let isAwaited = state.inFlightUncommitted > 0
+        let isAwaited = state.clientsAwaited > 0
         if isAwaited { rounds?.noteInFlight() }
         guard let preparation else { return }
         guard isAwaited else {
