@@ -54,7 +54,9 @@ extension ShardCore {
     /// A connection that comes from the lobby, or from another shard with the bytes that were read there.
     mutating func adopt(_ connection: MovingConnection) {
         updateTime()
-        guard !isStopping,
+        // Bytes of a reset connection count no more than those that the kernel drops then. Late as they come, they could take
+        // a session from the connection that its client has made since.
+        guard !isStopping, !connection.stream.isReset,
             let number = open(connection.stream, listener: connection.listener, isPlaced: connection.isPlaced)
         else { return }
         table[number].hasMoved = true

@@ -59,6 +59,12 @@ package final class Stream: Sendable {
 
     package var rawDescriptor: CInt { descriptor.rawValue }
 
+    /// The peer has thrown the connection away, and with it what it had sent. The corresponding C function is `poll`.
+    package var isReset: Bool {
+        var entry = pollfd(fd: descriptor.rawValue, events: 0, revents: 0)
+        return unsafe poll(&entry, 1, 0) > 0 && entry.revents & Int16(POLLERR) != 0
+    }
+
     /// Reads what is there into `buffer` from `offset` on. The corresponding C function is `recv`.
     @inline(__always)
     package func read(into buffer: inout [UInt8], from offset: Int) -> ReadResult {
