@@ -79,7 +79,9 @@ extension AccessControl {
         // An empty user name is none, as in Mosquitto.
         guard let name = signIn.userName, !name.isEmpty else { return anonymousClaim(of: signIn) }
         if let claim = claim(toBe: name, inPasswordFileFor: signIn) { return claim }
-        if listener.admitsAccounts, let claim = claim(toBeAccount: name, at: signIn.listener) { return claim }
+        if listener.admitsAccounts, let claim = claim(toBeAccount: name, at: signIn.listener, signIn.password) {
+            return claim
+        }
         if takesAtItsWord(listener) {
             return .proven(Principal(.user(name), userName: name, listener: signIn.listener, proof: .none))
         }
@@ -151,12 +153,13 @@ extension AccessControl {
     }
 
     /// Nil: nobody of that name.
-    private func claim(toBeAccount name: [UInt8], at listener: Int) -> Claim? {
+    private func claim(toBeAccount name: [UInt8], at listener: Int, _ password: [UInt8]? = nil) -> Claim? {
         guard let text = String(validating: name, as: UTF8.self) else { return nil }
         if name.contains(UInt8(ascii: "@")) {
             let email = text.lowercased()
             guard let person = accounts.people[email], let hash = try? PasswordHash(parsing: person.passwordHash.utf8)
             else { return nil }
+            if let password, let claim = claim(of: person, withToken: password, at: listener) { return claim }
             let principal = Principal(
                 .person(person.id), userName: Array(email.utf8), listener: listener, proof: .hash(hash))
             return .password(hash, principal, isDecoy: false)
@@ -175,6 +178,17 @@ extension AccessControl {
         let principal = Principal(
             .device(device.deviceId), userName: userName, listener: listener, proof: .secret(secret))
         return .secret(secret, principal, isBlocked: device.isBlocked)
+    }
+
+    /// A log-in in the place of the password. Nil: it is none.
+    private func claim(of person: Accounts.Person, withToken password: [UInt8], at listener: Int) -> Claim? {
+        guard password.count(where: { $0 == UInt8(ascii: ".") }) == 2, password.starts(with: "eyJ".utf8),
+            let token = accounts.token(String(decoding: password, as: UTF8.self)), token.subject == person.id
+        else { return nil }
+        guard !person.isBlocked, !person.mustChangePassword else { return .refused(.notAuthorized) }
+        return .proven(
+            Principal(
+                .person(person.id), userName: Array(person.email.utf8), listener: listener, proof: .token(token.id)))
     }
 
     /// Checked like somebody who exists, so that neither the answer nor its time tells who does.
@@ -215,7 +229,7 @@ extension AccessControl {
             case .key:
                 return (listener.usesCertificateName || listener.usesCertificateSubject)
                     && isKeyCurrent(proof, at: listener)
-            case .secret, nil: return false
+            case .secret, .token, nil: return false
             }
         case .device(let deviceId):
             guard listener.admitsAccounts, let device = accounts.devices[deviceId], !device.isBlocked else {
@@ -225,8 +239,10 @@ extension AccessControl {
         case .person(let id):
             guard listener.admitsAccounts, let name = principal.userName,
                 let person = accounts.people[String(decoding: name, as: UTF8.self)], person.id == id,
-                !person.isBlocked, !person.mustChangePassword,
-                let hash = try? PasswordHash(parsing: person.passwordHash.utf8)
+                !person.isBlocked, !person.mustChangePassword
+            else { return false }
+            if proof.kind == .token { return accounts.tokenCredentials.contains(proof) }
+            guard let hash = try? PasswordHash(parsing: person.passwordHash.utf8)
             else { return false }
             return .hash(hash) == proof
         case .service(let name):

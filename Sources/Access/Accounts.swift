@@ -1,3 +1,5 @@
+internal import MQTT
+
 /// The devices, people and services that may sign in, as the store has them: kept in memory so that nobody waits for a
 /// disk to connect.
 package struct Accounts: Sendable, Equatable {
@@ -50,6 +52,32 @@ package struct Accounts: Sendable, Equatable {
         }
     }
 
+    /// A log-in that counts.
+    package struct Token: Sendable, Equatable {
+        /// `jti`.
+        package let id: String
+        /// By id.
+        package let person: String
+        /// Milliseconds since 1970; whoever keeps the accounts takes it away then.
+        package let expires: Int64
+        let credential: Credential
+
+        package init(id: String, person: String, expires: Int64) {
+            self.id = id
+            self.person = person
+            self.expires = expires
+            credential = .token(id)
+        }
+    }
+
+    /// By `jti`.
+    package var tokens: [String: Token] = [:] {
+        didSet { tokenCredentials = Set(tokens.values.map(\.credential)) }
+    }
+    /// The same as `Principal` keeps them.
+    private(set) var tokenCredentials: Set<Credential> = []
+    /// What log-ins are signed with: the first makes new ones.
+    package var tokenKeys: [TokenKey] = []
     /// By deviceId.
     package var devices: [String: Device] = [:]
     /// By e-mail.
@@ -64,4 +92,38 @@ package struct Accounts: Sendable, Equatable {
     private(set) var revokedCredentials: Set<Credential> = []
 
     package init() {}
+}
+
+extension Accounts {
+    /// A log-in that has been signed here and not been called back since. Whether its time is over whoever keeps the accounts
+    /// knows: then it is none of `tokens` any more.
+    package func token(_ text: some StringProtocol) -> WebToken? {
+        guard let token = try? WebToken(verifying: text, with: tokenKeys), counts(token) else { return nil }
+        return token
+    }
+
+    /// The same of one whose signature was looked at before.
+    package func counts(_ token: WebToken) -> Bool { tokens[token.id]?.person == token.subject }
+
+    /// What somebody has to prove who logs in, in any case: the same work for a name that does not exist.
+    package func passwordCheck(of email: String, _ password: [UInt8]) -> PasswordCheck {
+        let name = Array(email.lowercased().utf8)
+        guard let person = people[email.lowercased()],
+            let hash = try? PasswordHash(parsing: person.passwordHash.utf8)
+        else {
+            let nobody = Principal(.user(name), userName: name, listener: 0, proof: .none)
+            return PasswordCheck(
+                password, against: .nobody, of: nobody, refusal: .badUserNameOrPassword, isDecoy: true)
+        }
+        let principal = Principal(.person(person.id), userName: name, listener: 0, proof: .hash(hash))
+        return PasswordCheck(password, against: hash, of: principal, refusal: .badUserNameOrPassword)
+    }
+}
+
+extension Accounts {
+    /// Somebody's log-ins count no more, but for one.
+    package mutating func endLogIns(of person: String, but kept: String? = nil) {
+        guard tokens.values.contains(where: { $0.person == person && $0.id != kept }) else { return }
+        tokens = tokens.filter { $0.value.person != person || $0.key == kept }
+    }
 }

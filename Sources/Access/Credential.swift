@@ -6,7 +6,7 @@ struct Credential: Hashable, Sendable {
     enum Kind: UInt64 {
         /// A name that nobody asked a proof for.
         case none
-        case passwordHash, secret, certificate, key
+        case passwordHash, secret, certificate, key, token
     }
 
     let value: UInt64
@@ -28,6 +28,8 @@ struct Credential: Hashable, Sendable {
     static func secret(_ secret: SecretDigest) -> Credential { Credential(.secret, of: secret.bytes) }
     /// By its serial number: that is what is revoked.
     static func certificate(serial: String) -> Credential { Credential(.certificate, of: Array(serial.utf8)) }
+    /// By its `jti`.
+    static func token(_ id: String) -> Credential { Credential(.token, of: Array(id.utf8)) }
     static func key(_ key: [UInt8], identity: [UInt8]) -> Credential {
         Credential(.key, of: sha256(identity) + sha256(key))
     }

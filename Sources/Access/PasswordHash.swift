@@ -61,13 +61,7 @@ package struct PasswordHash: Sendable, Hashable {
     package var isCostly: Bool { scheme != .sha512 }
 
     /// About how long a check takes on a slow core, in microseconds.
-    package var costMicroseconds: Int {
-        switch scheme {
-        case .sha512: 5
-        case .pbkdf2SHA512(let iterations): 20 + iterations * 3 / 2
-        case .scrypt(let cost): cost.work / 2
-        }
-    }
+    package var costMicroseconds: Int { scheme.costMicroseconds }
 
     package var text: String {
         switch scheme {
@@ -82,6 +76,15 @@ package struct PasswordHash: Sendable, Hashable {
 }
 
 extension PasswordHash.Scheme {
+    /// About how long one hash takes on a slow core, in microseconds.
+    package var costMicroseconds: Int {
+        switch self {
+        case .sha512: 5
+        case .pbkdf2SHA512(let iterations): 20 + iterations * 3 / 2
+        case .scrypt(let cost): cost.work / 2
+        }
+    }
+
     fileprivate var digestBytes: Int { if case .scrypt = self { 32 } else { 64 } }
 
     fileprivate func digest(of password: [UInt8], salt: [UInt8], bytes: Int) throws(CryptographyError) -> [UInt8] {

@@ -67,6 +67,13 @@ package struct Directory: Sendable {
     /// The shard where a client's session lives; nil: it has none.
     package func home(of client: ClientIdentifier) -> Int? { sessions.number(of: client).map(sessions.shard) }
 
+    /// Its session, wherever it lives.
+    func session(of client: ClientIdentifier) -> SessionReference? {
+        sessions.number(of: client).map { SessionReference(number: $0, incarnation: sessions[$0].incarnation) }
+    }
+
+    func subscriptionCount(of session: SessionReference) -> Int { Int(sessions[session.number].subscriptionCount) }
+
     package func hasSession(of client: ClientIdentifier) -> Bool { sessions.number(of: client) != nil }
 
     package mutating func setConnected(_ session: SessionReference, _ isConnected: Bool) {
@@ -227,6 +234,11 @@ package struct Directory: Sendable {
     ) {
         retained.read(&cursor, steps: steps, limit: limit, into: &found)
     }
+
+    /// A cursor over all that matches, whenever it is stored, for somebody who looks: to be read to its end, or closed.
+    package func retainedCursor(_ filter: [UInt8]) -> RetainedCursor { retained.cursor(ofAll: filter.span) }
+
+    package func hasRetained(_ topic: Span<UInt8>) -> Bool { retained.has(topic) }
 
     package mutating func close(_ cursor: inout RetainedCursor) { retained.close(&cursor) }
 

@@ -24,6 +24,8 @@ package enum CloseReason: Error, Equatable, Sendable {
     case notAuthorized
     /// Somebody who manages the broker has ended its session.
     case sessionRemoved
+    /// The same, but for the session.
+    case endedByAdministrator
     case serverStops
 
     static let beforeConnect = protocolViolation("a packet before CONNECT [MQTT-3.1.0-1]")

@@ -98,6 +98,13 @@ struct RetainedTree: Sendable {
         RetainedCursor(filter: filter, maximumQoS: maximumQoS, sequence: sequence, seed: seed)
     }
 
+    /// The same over what is stored later too.
+    func cursor(ofAll filter: Span<UInt8>) -> RetainedCursor {
+        RetainedCursor(filter: filter, maximumQoS: .exactlyOnce, sequence: .max, seed: seed)
+    }
+
+    func has(_ topic: Span<UInt8>) -> Bool { find(topic).map { nodes[$0].message != 0 } ?? false }
+
     /// Reads on from where `cursor` stands: at most `steps` nodes, at most `limit` messages. Skips what was stored after
     /// the subscription: that came live.
     mutating func read(

@@ -30,6 +30,8 @@ struct Connection: Sendable {
     var slot = 0
     /// When its last packet came.
     var latestPacket = Instant(milliseconds: 0)
+    /// When its CONNECT was accepted.
+    var connectedSince = Instant(milliseconds: 0)
     /// It is not read until then: it published too fast, or waits to take over a session.
     var pausedUntil: Instant?
     /// Milliseconds without a packet that end it: one and a half times its keep-alive, 0 for never.

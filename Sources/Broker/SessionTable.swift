@@ -42,6 +42,7 @@ struct SessionTable: Sendable {
         var incarnation: UInt32 = 0
         /// First of the chain of its subscriptions in `SubscriptionTree`.
         var subscriptions: UInt32 = 0
+        var subscriptionCount: UInt32 = 0
         fileprivate var mark: UInt32 = 0
         fileprivate var receiver: UInt32 = 0
         var isInUse = false

@@ -94,6 +94,7 @@ extension ShardState {
         connections[Int(number)].slot = slot
         connections[Int(number)].version = connect.version
         connections[Int(number)].silence = silence
+        connections[Int(number)].connectedSince = now
         if silence > 0 { timers.schedule(number, at: now + silence) } else { timers.cancel(number) }
 
         let sessionPresent = !isNew  // [MQTT-3.2.2-1] to [MQTT-3.2.2-3]

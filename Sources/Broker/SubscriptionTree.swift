@@ -218,6 +218,7 @@ struct SubscriptionTree: Sendable {
         let chain = sessions[session].subscriptions
         if chain != 0 { entries[chain].previousOfSession = number }
         sessions[session].subscriptions = number
+        sessions[session].subscriptionCount += 1
         if kind == .shared { sharedCount += 1 }
     }
 
@@ -283,6 +284,7 @@ struct SubscriptionTree: Sendable {
         } else {
             sessions[entry.session].subscriptions = entry.nextOfSession
         }
+        sessions[entry.session].subscriptionCount -= 1
 
         if entry.next != 0 { entries[entry.next].previous = entry.previous }
         if entry.previous != 0 {

@@ -25,6 +25,10 @@ package struct Configuration: Sendable, Equatable {
 
     /// MQTT's port over TLS.
     package static let defaultTLSPort: UInt16 = 8883
+    package static let defaultHTTPPort: UInt16 = 8080
+    package static let defaultHTTPSPort: UInt16 = 8443
+    /// Where nothing says where data is kept.
+    package static let defaultDataDirectory = "./martlet-data"
 
     /// The largest packet that a Fixed Header can announce: its five bytes and the longest Remaining Length (2.2.3).
     package static let protocolPacketSize = 268_435_455 + 5
@@ -225,6 +229,15 @@ package struct Configuration: Sendable, Equatable {
         listener.tls.revocationFile = "\(dataDirectory)/certs/crl.pem"
         listener.tls.asksForCertificate = true
         configuration.listeners.append(listener)
+        var http = Listener(port: defaultHTTPPort, address: "localhost")
+        http.application = .http
+        http.access.allowsAnonymous = false
+        var https = Listener(port: defaultHTTPSPort)
+        https.application = .http
+        https.access.allowsAnonymous = false
+        https.tls = listener.tls
+        https.tls.asksForCertificate = false
+        configuration.listeners += [http, https]
         return configuration
     }
 

@@ -33,11 +33,11 @@ extension Configuration.Key {
         case .useIdentityAsUserName, .useSubjectAsUserName: .honoured
         case .persistence, .persistenceLocation, .durability, .durabilityTopic: .honoured
         case .protocol, .webSocketsOrigin: .honoured
+        case .baseURL, .registration, .corsOrigins, .trustedProxies, .jwtLifetime, .maxDevicesPerUser: .honoured
         // What they ask for at the latest has always been done already.
         case .autosaveInterval, .autosaveOnChanges: .honoured
 
-        case .baseURL, .registration, .corsOrigins, .trustedProxies, .jwtLifetime: .notBuilt
-        case .maxDevicesPerUser, .firmwareURLTTL, .firmwareVerifier, .deviceOfflineAfter: .notBuilt
+        case .firmwareURLTTL, .firmwareVerifier, .deviceOfflineAfter: .notBuilt
         case .activityRetention, .healthRetention: .notBuilt
 
         case .persistenceFile: .accepted("what is kept lies in 'broker.db'")

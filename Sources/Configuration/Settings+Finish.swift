@@ -6,6 +6,7 @@ extension Settings {
         if !isOverriding {
             try placeListeners()
             try checkListeners()
+            placeData()
         }
         try checkSupport()
         if isOverriding { try checkStorage() }
@@ -90,6 +91,13 @@ extension Settings {
                 "'enable_proxy_protocol 2' goes with neither TLS of its own nor 'use_subject_as_username'",
                 .enableProxyProtocol, index)
         }
+    }
+
+    /// Who manages has to keep what they manage.
+    private mutating func placeData() {
+        guard configuration.dataDirectory == nil, configuration.listeners.contains(where: { $0.application == .http })
+        else { return }
+        configuration.dataDirectory = configuration.persistenceLocation ?? Configuration.defaultDataDirectory
     }
 
     /// Only when the environment and the flags have spoken, which may name the place.

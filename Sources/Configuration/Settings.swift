@@ -154,8 +154,6 @@ struct Settings {
         switch key.status {
         case .accepted(let reason):
             warn("'\(value.name)' has no effect: \(reason)")
-        case .honoured where key == .protocol && value.text == "http" && support == .built:
-            unbuilt[place] = (position, value.described(words: key.words))
         case .honoured: break
         case _ where support == .everything: break
         case .notBuilt:

@@ -19,15 +19,14 @@ extension Response {
 
     /// With a body in gzip, where that is worth it and the client takes it.
     package mutating func compress(for request: HTTPFields) {
+        if case .bytes(let bytes) = body, bytes.count < Self.fewestBytesToCompress { return }
         guard head.mayHaveBody, head.status != .partialContent, head.headerFields[.contentEncoding] == nil,
             head.headerFields[.contentType].map(Self.gains) ?? false
         else { return }
         head.headerFields[.vary] = head.headerFields[.vary].map { "\($0), Accept-Encoding" } ?? "Accept-Encoding"
         guard acceptsGzip(request) else { return }
         switch body {
-        case .bytes(let bytes):
-            guard bytes.count >= Self.fewestBytesToCompress else { return }
-            body = .bytes(Gzip.compressed(bytes))
+        case .bytes(let bytes): body = .bytes(Gzip.compressed(bytes))
         case .stream(_, let write):
             body = .stream(length: nil) { writer in
                 let compressing = CompressingWriter(writer)
@@ -43,6 +42,8 @@ extension Response {
 
     private static func gains(_ type: String) -> Bool {
         let type = type.lowercased()
+        // A stream of reports that are awaited one by one would wait for the compressor.
+        guard !type.contains("ndjson") else { return false }
         return type.hasPrefix("text/") || type.contains("json") || type.contains("javascript") || type.contains("xml")
             || type.contains("svg")
     }

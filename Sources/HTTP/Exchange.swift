@@ -15,10 +15,10 @@ package struct Request: Sendable {
     package var method: HTTPRequest.Method { head.request.method }
     package var fields: HTTPFields { head.request.headerFields }
     /// As it was sent, without the query.
-    package var rawPath: Substring { (head.request.path ?? "/").prefix { $0 != "?" } }
+    package var rawPath: Substring { head.path }
     package var query: Substring {
         let target = head.request.path ?? "/"
-        return target.firstIndex(of: "?").map { target[target.index(after: $0)...] } ?? ""
+        return target.utf8.firstIndex(of: UInt8(ascii: "?")).map { target[target.utf8.index(after: $0)...] } ?? ""
     }
 }
 

@@ -76,7 +76,6 @@ extension HTTPField.Name {
     static let xForwardedProto = name("X-Forwarded-Proto")
     static let xRealIP = name("X-Real-IP")
     static let via = name("Via")
-    package static let contentSecurityPolicy = name("Content-Security-Policy")
     package static let frameOptions = name("X-Frame-Options")
     package static let referrerPolicy = name("Referrer-Policy")
     package static let crossOriginResourcePolicy = name("Cross-Origin-Resource-Policy")

@@ -7,9 +7,10 @@ package struct HostAndPort: Hashable, Sendable {
     package init?(_ text: some StringProtocol) {
         // Before lowercased(), which makes a 'k' of the Kelvin sign.
         guard text.utf8.allSatisfy({ $0 < 128 }) else { return nil }
-        let text = text.lowercased()
+        let isLower = !text.utf8.contains { (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains($0) }
+        let text = isLower ? String(text) : text.lowercased()
         let (host, rest): (Substring, Substring)
-        if text.hasPrefix("[") {
+        if text.utf8.first == UInt8(ascii: "[") {
             guard let end = text.firstIndex(of: "]") else { return nil }
             host = text[text.index(after: text.startIndex)..<end]
             rest = text[text.index(after: end)...]
@@ -17,7 +18,7 @@ package struct HostAndPort: Hashable, Sendable {
                 return nil
             }
         } else {
-            let end = text.firstIndex(of: ":") ?? text.endIndex
+            let end = text.utf8.firstIndex(of: UInt8(ascii: ":")) ?? text.endIndex
             (host, rest) = (text[..<end], text[end...])
             guard !host.isEmpty, host.utf8.count <= 253,
                 host.utf8.allSatisfy({ $0.isTokenCharacter && !"!#$%&'*+^`|".utf8.contains($0) })
@@ -29,7 +30,7 @@ package struct HostAndPort: Hashable, Sendable {
             return
         }
         let digits = rest.dropFirst()
-        guard rest.hasPrefix(":"), digits.utf8.allSatisfy(\.isDigit) else { return nil }
+        guard rest.utf8.first == UInt8(ascii: ":"), digits.utf8.allSatisfy(\.isDigit) else { return nil }
         guard !digits.isEmpty else {
             port = nil
             return
@@ -44,9 +45,10 @@ package struct HostAndPort: Hashable, Sendable {
     }
 
     private static func isLoopbackIPv4(_ host: String) -> Bool {
-        let parts = host.split(separator: ".", omittingEmptySubsequences: false)
-        return parts.count == 4 && parts[0] == "127"
-            && parts.allSatisfy { !$0.isEmpty && $0.utf8.allSatisfy(\.isDigit) && UInt8($0) != nil }
+        guard host.utf8.starts(with: "127.".utf8) else { return false }
+        let parts = host.utf8.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
+        return parts.count == 4
+            && parts.allSatisfy { !$0.isEmpty && $0.allSatisfy(\.isDigit) && UInt8(Substring($0)) != nil }
     }
 }
 

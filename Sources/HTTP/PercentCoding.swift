@@ -1,5 +1,6 @@
 /// With its `%XX` decoded (RFC 3986, 2.1). Nil: one of them is none, or the bytes are no UTF-8.
 package func percentDecoded(_ text: some StringProtocol, plusIsSpace: Bool = false) -> String? {
+    guard text.utf8.contains(where: { $0 == UInt8(ascii: "%") || $0 == UInt8(ascii: "+") }) else { return String(text) }
     var bytes: [UInt8] = []
     var rest = text.utf8[...]
     while let byte = rest.popFirst() {

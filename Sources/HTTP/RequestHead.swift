@@ -22,6 +22,12 @@ package struct RequestHead: Sendable, Equatable {
     /// The protocols of `Upgrade`, in lower case, where `Connection` names it.
     package let upgrades: [String]
 
+    /// As it was sent, without the query.
+    package var path: Substring {
+        let target = request.path ?? "/"
+        return target[..<(target.utf8.firstIndex(of: UInt8(ascii: "?")) ?? target.endIndex)]
+    }
+
     /// Where the head that begins at `start` ends, behind its empty line; nil: not all of it is there. `searched`: how far an
     /// earlier call has looked; it says so for the next one. Throws when it can't become one.
     package static func end(

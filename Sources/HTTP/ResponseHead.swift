@@ -58,9 +58,19 @@ package func httpDate(_ seconds: Int64) -> String {
     let weekday = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"][Int(days % 7)]
     let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
     let (year, month, day) = civilDate(days)
-    func two(_ number: Int64) -> String { number < 10 ? "0\(number)" : "\(number)" }
     return "\(weekday), \(two(day)) \(months[Int(month) - 1]) \(year) \(two(hour)):\(two(minute)):\(two(second)) GMT"
 }
+
+/// `2026-11-22T10:30:00.000Z` (RFC 3339), from milliseconds since 1970, of the years 1970 to 9999.
+package func internetTime(_ milliseconds: Int64) -> String {
+    let seconds = milliseconds / 1000
+    let (year, month, day) = civilDate(seconds / 86_400)
+    let fraction = String(1000 + milliseconds % 1000).dropFirst()
+    return
+        "\(year)-\(two(month))-\(two(day))T\(two(seconds / 3600 % 24)):\(two(seconds / 60 % 60)):\(two(seconds % 60)).\(fraction)Z"
+}
+
+private func two(_ number: Int64) -> String { number < 10 ? "0\(number)" : "\(number)" }
 
 /// Of days since 1970-01-01, in the Gregorian calendar: eras of 400 years that begin in March, so that leap days come last.
 private func civilDate(_ days: Int64) -> (year: Int64, month: Int64, day: Int64) {

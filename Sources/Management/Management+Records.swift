@@ -1,6 +1,7 @@
 internal import Access
 internal import Certificates
 internal import Cryptography
+internal import JSON
 internal import Store
 
 // Certificates and the activity log.
@@ -46,8 +47,14 @@ extension Management {
         return list("certificates", certificates, request, total: page.total)
     }
 
-    func listActivity(_ request: ManagementCommand.PageRequest, _ device: DeviceId?) throws -> JSONValue? {
-        let page = try store.activity(device: device?.text, page: request.page, limit: request.limit)
+    func listActivity(
+        _ request: ManagementCommand.PageRequest, _ wanted: ManagementCommand.ActivityRequest
+    ) throws -> JSONValue? {
+        var filter = FleetStore.ActivityFilter(device: wanted.device?.text)
+        filter.actor = wanted.actor
+        filter.kind = wanted.kind.flatMap(Activity.Kind.init)
+        (filter.from, filter.to) = (wanted.from, wanted.to)
+        let page = try store.activity(filter, page: request.page, limit: request.limit)
         let entries = page.elements.map { entry in
             JSONValue.object([
                 "time": timestamp(entry.time), "actor": .string(entry.actor), "address": .optional(entry.address),

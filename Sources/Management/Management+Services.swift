@@ -1,4 +1,5 @@
 internal import Access
+internal import JSON
 internal import Store
 
 extension Management {

@@ -1,5 +1,6 @@
 internal import Access
-internal import FoundationEssentials
+internal import HTTP
+internal import JSON
 internal import Store
 
 extension Management {
@@ -11,7 +12,8 @@ extension Management {
             return nil
         }
         let password = Secrets.makePassword()
-        var user = try newUser(email, name: "", password: password, role: .admin)
+        var user = newUser(
+            email, name: "", passwordHash: try Secrets.hash(password: password), role: .admin)
         user.mustChangePassword = true
         try store(user, Requester(actor: "local:first start", receivesSecrets: true))
         return (email, password)
@@ -23,7 +25,7 @@ extension Management {
     }
 
     /// Nobody needs it any more.
-    private func forgetFirstAdmin(_ email: String) throws {
+    func forgetFirstAdmin(_ email: String) throws {
         let bytes = try directory.read(Self.firstAdminFile, atMost: 1024) ?? []
         guard bytes.prefix(while: { $0 != UInt8(ascii: "\n") }).elementsEqual(email.utf8) else { return }
         try directory.remove(Self.firstAdminFile)
@@ -33,28 +35,48 @@ extension Management {
 
     func registerUser(
         _ email: Email, name: String, password: String?, role: Accounts.Role, _ requester: Requester
-    ) throws -> JSONValue? {
-        guard accounts.people[email.text] == nil else {
-            throw ManagementProblem(.alreadyExists, "there is a user \(email.text) already")
-        }
+    ) async throws(ManagementProblem) -> JSONValue? {
+        try refuseTaken(email)
         let made = password == nil ? Secrets.makePassword() : nil
-        let user = try newUser(email.text, name: name, password: password ?? made ?? "", role: role)
-        try store(user, requester)
+        let hash = try await hash(password ?? made ?? "")
+        try refuseUnlessAdministrator(requester)
+        let user = try saving {
+            try addUser(email, name: name, passwordHash: hash, role: role, invite: nil, requester)
+        }
         var answer: [String: JSONValue] = ["user": json(user)]
         if let made { answer["password"] = .string(made) }
         return .object(answer)
     }
 
-    private func newUser(_ email: String, name: String, password: String, role: Accounts.Role) throws -> UserRecord {
-        let now = milliseconds()
-        return try UserRecord(
-            id: Secrets.identifier(at: now), email: email, name: name, passwordHash: Secrets.hash(password: password),
-            role: role, created: now)
+    func refuseTaken(_ email: Email) throws(ManagementProblem) {
+        guard accounts.people[email.text] == nil else {
+            throw ManagementProblem(.alreadyExists, "there is a user \(email.text) already")
+        }
     }
 
-    private func store(_ user: UserRecord, _ requester: Requester) throws {
-        let detail: [String: JSONValue] = ["email": .string(user.email), "role": .string(user.role.rawValue)]
-        try store.add(user, activity(.userRegistered, by: requester, detail))
+    /// At once: since its password was hashed somebody may have taken the name.
+    func addUser(
+        _ email: Email, name: String, passwordHash: String, role: Accounts.Role, invite: String?, _ requester: Requester
+    ) throws -> UserRecord {
+        try refuseTaken(email)
+        let user = newUser(email.text, name: name, passwordHash: passwordHash, role: role)
+        try store(user, invite: invite, requester)
+        return user
+    }
+
+    private func newUser(_ email: String, name: String, passwordHash: String, role: Accounts.Role) -> UserRecord {
+        let now = milliseconds()
+        return UserRecord(
+            id: Secrets.identifier(at: now), email: email, name: name, passwordHash: passwordHash, role: role,
+            created: now)
+    }
+
+    private func store(_ user: UserRecord, invite: String? = nil, _ requester: Requester) throws {
+        var detail: [String: JSONValue] = ["email": .string(user.email), "role": .string(user.role.rawValue)]
+        if let invite { detail["invite"] = .string(invite) }
+        guard try store.add(user, invite: invite, activity(.userRegistered, by: requester, detail)) else {
+            throw Self.invalidInvite
+        }
         var person = Accounts.Person(id: user.id, email: user.email, passwordHash: user.passwordHash)
         person.role = user.role
         person.mustChangePassword = user.mustChangePassword
@@ -78,22 +100,34 @@ extension Management {
         let kind: Activity.Kind = isBlocked ? .userBlocked : .userUnblocked
         try store.setBlocked(
             isBlocked, user: person.id, activity(kind, by: requester, ["email": .string(person.email)]))
-        adopt { $0.people[person.email]?.isBlocked = isBlocked }
+        adopt {
+            $0.people[person.email]?.isBlocked = isBlocked
+            if isBlocked { $0.endLogIns(of: person.id) }
+        }
         return nil
     }
 
-    func setUserPassword(_ email: Email, _ password: String?, _ requester: Requester) throws -> JSONValue? {
-        let person = try person(email)
+    func setUserPassword(
+        _ email: Email, _ password: String?, _ requester: Requester
+    ) async throws(ManagementProblem) -> JSONValue? {
+        _ = try person(email)
         let made = password == nil ? Secrets.makePassword() : nil
-        let hash = try Secrets.hash(password: password ?? made ?? "")
+        let hash = try await hash(password ?? made ?? "")
+        try refuseUnlessAdministrator(requester)
+        try saving { try setPasswordHash(hash, of: email, requester) }
+        return made.map { .object(["password": .string($0)]) }
+    }
+
+    private func setPasswordHash(_ hash: String, of email: Email, _ requester: Requester) throws {
+        let person = try person(email)
         try store.setPasswordHash(
             hash, user: person.id, activity(.passwordChanged, by: requester, ["email": .string(person.email)]))
         adopt {
             $0.people[person.email]?.passwordHash = hash
             $0.people[person.email]?.mustChangePassword = false
+            $0.endLogIns(of: person.id)
         }
         try forgetFirstAdmin(person.email)
-        return made.map { .object(["password": .string($0)]) }
     }
 
     func setUserRole(_ email: Email, _ role: Accounts.Role, _ requester: Requester) throws -> JSONValue? {
@@ -111,7 +145,10 @@ extension Management {
         try keepAnAdmin(besides: person, "deleted")
         try store.delete(
             user: person.id, activity(.userDeleted, by: requester, ["email": .string(person.email)]))
-        adopt { $0.people[person.email] = nil }
+        adopt {
+            $0.people[person.email] = nil
+            $0.endLogIns(of: person.id)
+        }
         try forgetFirstAdmin(person.email)
         return nil
     }
@@ -132,9 +169,10 @@ extension Management {
         guard others else { throw ManagementProblem(.lastAdmin, "the last administrator can't be \(participle)") }
     }
 
-    private func json(_ user: UserRecord) -> JSONValue {
+    nonisolated func json(_ user: UserRecord) -> JSONValue {
         .object([
-            "id": .string(user.id), "email": .string(user.email), "name": .string(user.name),
+            "id": .string(user.id), "_id": .string(user.id), "username": .string(user.name),
+            "email": .string(user.email), "name": .string(user.name),
             "role": .string(user.role.rawValue), "blocked": .bool(user.isBlocked),
             "mustChangePassword": .bool(user.mustChangePassword), "createdAt": timestamp(user.created),
         ])
@@ -142,7 +180,7 @@ extension Management {
 
     // MARK: - Answers
 
-    func list(
+    nonisolated func list(
         _ name: String, _ elements: [JSONValue], _ request: ManagementCommand.PageRequest, total: Int
     ) -> JSONValue {
         .object([
@@ -152,8 +190,5 @@ extension Management {
     }
 
     /// RFC 3339, UTC.
-    func timestamp(_ milliseconds: Int64) -> JSONValue {
-        let date = Date(timeIntervalSince1970: Double(milliseconds) / 1000)
-        return .string(date.formatted(Date.ISO8601FormatStyle(includingFractionalSeconds: true)))
-    }
+    nonisolated func timestamp(_ milliseconds: Int64) -> JSONValue { .string(internetTime(milliseconds)) }
 }

@@ -2,9 +2,10 @@ package import Access
 internal import Certificates
 internal import Dispatch
 internal import FoundationEssentials
+package import JSON
 package import Store
 
-/// Who asks. Everybody who comes here may do everything; who may come is decided where they come in.
+/// Who asks, and what they may.
 package struct Requester: Sendable {
     /// For the activity log: an e-mail, or `local:NAME` for somebody at the machine itself.
     package var actor: String
@@ -14,12 +15,25 @@ package struct Requester: Sendable {
     package var person: String?
     /// Whether they may be answered a secret.
     package var receivesSecrets: Bool
+    /// Where from, for those who could guess a code.
+    package var source: SignInThrottle.Source?
+    /// They may only do what is about their own devices; others' are as if they were not there.
+    package var isLimited = false
+    /// What they have shown of themselves, which has to count still when it comes to a change. Nil: nothing that could end.
+    package var token: WebToken?
 
     package init(actor: String, address: String? = nil, person: String? = nil, receivesSecrets: Bool) {
         self.actor = actor
         self.address = address
         self.person = person
         self.receivesSecrets = receivesSecrets
+    }
+
+    /// Somebody who has logged in.
+    package init(_ person: Accounts.Person, with token: WebToken?, from address: String) {
+        self.init(actor: person.email, address: address, person: person.email, receivesSecrets: true)
+        isLimited = person.role != .admin
+        self.token = token
     }
 
     /// Somebody at the machine, by the name of their account there.
@@ -49,16 +63,19 @@ package actor Management {
     let milliseconds: @Sendable () -> Int64
     private let onChange: @Sendable (Accounts) -> Void
     private let reloadCertificates: (@Sendable () async throws -> Void)?
-    let sessionKeeper: (any SessionKeeper)?
+    let broker: (any BrokerKeeper)?
     /// What the store holds.
     package internal(set) var accounts: Accounts
+    let passwords: (any PasswordDesk)?
+    let settings: @Sendable () -> ManagementSettings
 
     /// `onChange` gets the whole new value after each change, in order, before the change is answered. `milliseconds`:
-    /// since 1970. `sessions`: nil where there are none. Reads the store, on the caller's thread.
+    /// since 1970. `broker`: nil where there is nothing of one. Reads the store, on the caller's thread.
     package init(
         _ store: FleetStore, in directory: DataDirectory,
         milliseconds: @escaping @Sendable () -> Int64 = currentMilliseconds,
-        sessions: (any SessionKeeper)? = nil,
+        broker: (any BrokerKeeper)? = nil, passwords: (any PasswordDesk)? = nil,
+        settings: @escaping @Sendable () -> ManagementSettings = { ManagementSettings() },
         reloadCertificates: (@Sendable () async throws -> Void)? = nil,
         onChange: @escaping @Sendable (Accounts) -> Void = { _ in }
     ) throws {
@@ -67,7 +84,9 @@ package actor Management {
         certificates = CertificateDirectory(dataDirectory: directory.path)
         self.milliseconds = milliseconds
         self.reloadCertificates = reloadCertificates
-        sessionKeeper = sessions
+        self.broker = broker
+        self.passwords = passwords
+        self.settings = settings
         self.onChange = onChange
         accounts = try store.accounts()
     }
@@ -153,18 +172,49 @@ package actor Management {
 
     // MARK: - Commands
 
+    /// Since a request was let in, and while a password was hashed for it, whoever asks may have been blocked, demoted or
+    /// logged out.
+    func asTheyAreNow(_ requester: Requester) throws(ManagementProblem) -> Requester {
+        guard let token = requester.token else { return requester }
+        guard accounts.counts(token), let person = accounts.people[token.email], person.id == token.subject,
+            !person.isBlocked
+        else { throw ManagementProblem(.notAuthenticated, "this log-in has ended meanwhile") }
+        var requester = requester
+        requester.isLimited = person.role != .admin
+        return requester
+    }
+
+    /// The same of somebody who has to be an administrator.
+    func refuseUnlessAdministrator(_ requester: Requester) throws(ManagementProblem) {
+        guard try !asTheyAreNow(requester).isLimited else {
+            throw ManagementProblem(.forbidden, "this is for administrators")
+        }
+    }
+
     /// Nil where there is nothing to answer but that it is done.
     package func perform(
         _ command: ManagementCommand, for requester: Requester
     ) async throws(ManagementProblem) -> JSONValue? {
+        let requester = try asTheyAreNow(requester)
         guard requester.receivesSecrets || !command.handlesSecrets else {
             throw ManagementProblem(.forbidden, "a command with a secret in it or in its answer is not taken this way")
+        }
+        guard !requester.isLimited || command.isForOwners else {
+            throw ManagementProblem(.forbidden, "this is for administrators")
         }
         if case .reloadCertificates = command { return try await reload(requester) }
         do {
             switch command {
+            case .registerUser(let email, let name, let password, let role):
+                return try await registerUser(email, name: name, password: password, role: role, requester)
+            case .setUserPassword(let email, let password):
+                return try await setUserPassword(email, password, requester)
             case .listSessions(let page): return try await listSessions(page)
-            case .deleteSession(let client): return try await deleteSession(client)
+            case .deleteSession(let client): return try await deleteSession(client, requester)
+            case .listClients(let page): return try await listClients(page)
+            case .disconnectClient(let client): return try await disconnectClient(client, requester)
+            case .listRetained(let filter, let page): return try await listRetained(filter, page)
+            case .deleteRetained(let topic): return try await deleteRetained(topic, requester)
             default: return try performAtOnce(command, for: requester)
             }
         } catch let problem as ManagementProblem {
@@ -176,16 +226,23 @@ package actor Management {
 
     private func performAtOnce(_ command: ManagementCommand, for requester: Requester) throws -> JSONValue? {
         switch command {
-        case .registerUser(let email, let name, let password, let role):
-            try registerUser(email, name: name, password: password, role: role, requester)
         case .listUsers(let page): try listUsers(page)
         case .blockUser(let email, let isBlocked): try blockUser(email, isBlocked, requester)
-        case .setUserPassword(let email, let password): try setUserPassword(email, password, requester)
         case .setUserRole(let email, let role): try setUserRole(email, role, requester)
         case .deleteUser(let email): try deleteUser(email, requester)
-        case .registerDevice(let id, let name, let model, let macAddress, let owner):
-            try registerDevice(id, name: name, model: model, macAddress: macAddress, owner: owner, requester)
+        case .createInvite(let email, let role, let seconds):
+            try createInvite(for: email, role: role, seconds: seconds, requester)
+        case .listInvites(let page): try listInvites(page)
+        case .deleteInvite(let id): try deleteInvite(id, requester)
+        case .registerDevice(let id, let name, let model, let macAddress, let owner, let tags, let claimCode):
+            try registerDevice(
+                id, name: name, model: model, macAddress: macAddress, owner: owner, tags: tags, claimCode: claimCode,
+                requester)
+        case .importDevices(let devices):
+            .object(["reports": .array(try importDevices(devices, for: requester).map(\.value))])
         case .listDevices(let page): try listDevices(page)
+        case .getDevice(let id): try getDevice(id, requester)
+        case .updateDevice(let id, let change): try updateDevice(id, change, requester)
         case .blockDevice(let id, let isBlocked): try blockDevice(id, isBlocked, requester)
         case .rotateDeviceCredentials(let id): try rotateDeviceCredentials(id, requester)
         case .deleteDevice(let id): try deleteDevice(id, requester)
@@ -195,8 +252,13 @@ package actor Management {
         case .rotateServiceCredentials(let name): try rotateServiceCredentials(name, requester)
         case .removeService(let name): try removeService(name, requester)
         case .listCertificates(let page): try listCertificates(page)
-        case .listActivity(let page, let device): try listActivity(page, device)
-        case .reloadCertificates, .listSessions, .deleteSession: preconditionFailure("perform() sees to it")
+        case .listActivity(let page, let filter): try listActivity(page, filter)
+        case .listKeys(let page): try listKeys(page)
+        case .rotateKey: try rotateKey(requester)
+        case .reloadCertificates, .registerUser, .setUserPassword, .listSessions, .deleteSession, .listClients,
+            .disconnectClient, .listRetained,
+            .deleteRetained:
+            preconditionFailure("perform() sees to it")
         }
     }
 

@@ -1,4 +1,5 @@
 package import Access
+package import JSON
 
 /// One request, validated: what the command line, `control.sock` and `$CONTROL/fleet/v1` ask for. Names are the
 /// operationIds of the REST API.
@@ -11,8 +12,17 @@ package enum ManagementCommand: Sendable, Equatable {
     case setUserRole(Email, Accounts.Role)
     case deleteUser(Email)
 
-    case registerDevice(DeviceId, name: String, model: String?, macAddress: String?, owner: Email?)
+    case createInvite(Email?, role: Accounts.Role, seconds: Int64)
+    case listInvites(PageRequest)
+    case deleteInvite(String)
+
+    /// `claimCode`: for one that was imported.
+    case registerDevice(
+        DeviceId, name: String, model: String?, macAddress: String?, owner: Email?, tags: [String], claimCode: String?)
+    case importDevices([ImportedDevice])
     case listDevices(PageRequest)
+    case getDevice(DeviceId)
+    case updateDevice(DeviceId, DeviceChange)
     case blockDevice(DeviceId, isBlocked: Bool)
     case rotateDeviceCredentials(DeviceId)
     case deleteDevice(DeviceId)
@@ -25,9 +35,17 @@ package enum ManagementCommand: Sendable, Equatable {
 
     case listSessions(PageRequest)
     case deleteSession(client: String)
+    case listClients(PageRequest)
+    case disconnectClient(String)
+    case listRetained(filter: String, PageRequest)
+    case deleteRetained(topic: String)
+
+    case listKeys(PageRequest)
+    /// What log-ins are signed with.
+    case rotateKey
 
     case listCertificates(PageRequest)
-    case listActivity(PageRequest, device: DeviceId?)
+    case listActivity(PageRequest, ActivityRequest)
     case reloadCertificates
 
     /// `page` from 1, `limit` from 1 to 500.
@@ -39,11 +57,42 @@ package enum ManagementCommand: Sendable, Equatable {
         package init() {}
     }
 
+    /// What is to be another with a device; nil: nothing.
+    package struct DeviceChange: Sendable, Equatable {
+        package var name: String?
+        package var model: String?
+        package var macAddress: String?
+        package var tags: [String]?
+
+        package init() {}
+    }
+
+    /// Which entries of the activity log are wanted; nil: any.
+    package struct ActivityRequest: Sendable, Equatable {
+        package var device: DeviceId?
+        package var actor: String?
+        /// `LOGIN`, for instance.
+        package var kind: String?
+        /// Milliseconds since 1970; the end is not in it.
+        package var from: Int64?
+        package var to: Int64?
+
+        package init() {}
+    }
+
+    /// Whether it is about one device, which its owner may do as well as an administrator.
+    var isForOwners: Bool {
+        switch self {
+        case .registerDevice, .getDevice, .updateDevice, .rotateDeviceCredentials, .deleteDevice: true
+        default: false
+        }
+    }
+
     /// Whether a secret goes in or comes out: not over MQTT, where others may be listening.
     var handlesSecrets: Bool {
         switch self {
         case .registerUser, .setUserPassword, .registerDevice, .rotateDeviceCredentials, .addService,
-            .rotateServiceCredentials:
+            .rotateServiceCredentials, .createInvite, .importDevices:
             true
         default: false
         }
@@ -55,7 +104,7 @@ extension ManagementCommand {
     static let servicePolicies = ["admin", "backend"]
 
     /// From the members of a request besides `command` and `correlationData`.
-    init(_ name: String, _ members: [String: JSONValue]) throws(ManagementProblem) {
+    package init(_ name: String, _ members: [String: JSONValue]) throws(ManagementProblem) {
         var members = Members(command: name, left: members)
         switch name {
         case "registerUser":
@@ -73,13 +122,32 @@ extension ManagementCommand {
             self = .setUserRole(email, role)
         case "deleteUser": self = .deleteUser(try Email(members.text("email")))
 
+        case "createInvite":
+            let email = try members.optional("email", Email.init)
+            let role = try members.role() ?? .user
+            let seconds = try members.number("expiresIn", Management.inviteSeconds) ?? Management.usualInviteSeconds
+            self = .createInvite(email, role: role, seconds: seconds)
+        case "listInvites": self = .listInvites(try members.page())
+        case "deleteInvite": self = .deleteInvite(try members.text("inviteId"))
+
         case "registerDevice":
             self = .registerDevice(
                 try members.deviceId(), name: try Fields.name(members.optionalText("name") ?? ""),
                 model: try members.optional("model", Fields.model),
                 macAddress: try members.optional("macAddress", Fields.macAddress),
-                owner: try members.optional("owner", Email.init))
+                owner: try members.optional("owner", Email.init), tags: try members.tags() ?? [],
+                claimCode: try members.optionalText("claimCode"))
+        case "importDevices": self = .importDevices(try members.importedDevices())
         case "listDevices": self = .listDevices(try members.page())
+        case "getDevice": self = .getDevice(try members.deviceId())
+        case "updateDevice":
+            let id = try members.deviceId()
+            var change = DeviceChange()
+            change.name = try members.optional("name", Fields.name)
+            change.model = try members.optional("model", Fields.model)
+            change.macAddress = try members.optional("macAddress", Fields.macAddress)
+            change.tags = try members.tags()
+            self = .updateDevice(id, change)
         case "blockDevice":
             self = .blockDevice(try members.deviceId(), isBlocked: try members.flag("blocked") ?? true)
         case "rotateDeviceCredentials": self = .rotateDeviceCredentials(try members.deviceId())
@@ -102,9 +170,26 @@ extension ManagementCommand {
         case "listSessions": self = .listSessions(try members.page())
         case "deleteSession": self = .deleteSession(client: try members.text("clientId"))
 
+        case "listClients": self = .listClients(try members.page())
+        case "disconnectClient": self = .disconnectClient(try members.text("clientId"))
+        case "listRetained":
+            let filter = try members.optionalText("topic") ?? "#"
+            self = .listRetained(filter: filter, try members.page())
+        case "deleteRetained": self = .deleteRetained(topic: try members.text("topic"))
+
+        case "listKeys": self = .listKeys(try members.page())
+        case "rotateKey": self = .rotateKey
+
         case "listCertificates": self = .listCertificates(try members.page())
         case "listActivity":
-            self = .listActivity(try members.page(), device: try members.optional("deviceId", DeviceId.init))
+            var request = ActivityRequest()
+            let page = try members.page()
+            request.device = try members.optional("deviceId", DeviceId.init)
+            request.actor = try members.optionalText("actor")
+            request.kind = try members.optional("kind", Fields.activityKind)
+            request.from = try members.optional("from", Fields.time)
+            request.to = try members.optional("to", Fields.time)
+            self = .listActivity(page, request)
         case "reloadCertificates": self = .reloadCertificates
         default: throw ManagementProblem(.unknownCommand, "there is no command of this name")
         }
@@ -112,7 +197,7 @@ extension ManagementCommand {
     }
 
     /// The members of a request that nobody has read yet.
-    private struct Members {
+    fileprivate struct Members {
         let command: String
         var left: [String: JSONValue]
 
@@ -154,6 +239,38 @@ extension ManagementCommand {
             return flag
         }
 
+        mutating func texts(_ name: String) throws(ManagementProblem) -> [String]? {
+            guard let value = take(name) else { return nil }
+            guard let texts = value.array?.map(\.string), !texts.contains(nil) else {
+                throw mistyped(name, "a list of strings")
+            }
+            return texts.compactMap(\.self)
+        }
+
+        mutating func tags() throws(ManagementProblem) -> [String]? { try texts("tags").map(Fields.tags) }
+
+        mutating func importedDevices() throws(ManagementProblem) -> [ImportedDevice] {
+            guard let values = take("devices")?.array, !values.isEmpty else {
+                throw mistyped("devices", "a list of objects, each with a 'deviceId'")
+            }
+            var devices: [ImportedDevice] = []
+            for (index, value) in values.enumerated() {
+                guard let object = value.object else { throw mistyped("devices", "a list of objects") }
+                var members = Members(command: command, left: object)
+                let line = try members.number("line", 1...Int64(Int32.max)).map { Int($0) } ?? index + 1
+                var device = ImportedDevice(line: line, deviceId: try members.text("deviceId"))
+                device.claimCode = try members.optionalText("claimCode")
+                device.name = try members.optionalText("name")
+                device.model = try members.optionalText("model")
+                device.macAddress = try members.optionalText("macAddress")
+                device.owner = try members.optionalText("owner")
+                device.tags = try members.texts("tags") ?? []
+                try members.finish()
+                devices.append(device)
+            }
+            return devices
+        }
+
         mutating func deviceId() throws(ManagementProblem) -> DeviceId { try DeviceId(text("deviceId")) }
 
         mutating func password() throws(ManagementProblem) -> String? { try optional("password", Fields.password) }
@@ -166,16 +283,18 @@ extension ManagementCommand {
             return role
         }
 
+        mutating func number(_ name: String, _ range: ClosedRange<Int64>) throws(ManagementProblem) -> Int64? {
+            guard let value = take(name) else { return nil }
+            guard let number = value.integer, range.contains(number) else {
+                throw mistyped(name, "a number from \(range.lowerBound) to \(range.upperBound)")
+            }
+            return number
+        }
+
         mutating func page() throws(ManagementProblem) -> PageRequest {
             var request = PageRequest()
-            for (name, path) in [("page", \PageRequest.page), ("limit", \PageRequest.limit)] {
-                guard let value = take(name) else { continue }
-                let most = name == "page" ? 1_000_000 : PageRequest.most
-                guard let number = value.integer.flatMap({ Int(exactly: $0) }), (1...most).contains(number) else {
-                    throw mistyped(name, "a number from 1 to \(most)")
-                }
-                request[keyPath: path] = number
-            }
+            if let page = try number("page", 1...1_000_000) { request.page = Int(page) }
+            if let limit = try number("limit", 1...Int64(PageRequest.most)) { request.limit = Int(limit) }
             return request
         }
 
@@ -183,5 +302,14 @@ extension ManagementCommand {
             guard let name = left.keys.min() else { return }
             throw ManagementProblem(.invalidRequest, "\(command) does not take '\(name.prefix(64))'")
         }
+    }
+}
+
+extension ManagementCommand.PageRequest {
+    /// From a request that has nothing else.
+    init(_ members: [String: JSONValue]) throws(ManagementProblem) {
+        var members = ManagementCommand.Members(command: "a list", left: members)
+        self = try members.page()
+        try members.finish()
     }
 }

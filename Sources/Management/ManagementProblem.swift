@@ -16,6 +16,30 @@ package struct ManagementProblem: Error, Equatable, Sendable, CustomStringConver
         case invalidMACAddress = "invalid_mac_address"
         case invalidRole = "invalid_role"
         case invalidPolicy = "invalid_policy"
+        case invalidTag = "invalid_tag"
+        /// Nobody has that name, or it has another password.
+        case invalidCredentials = "invalid_credentials"
+        /// No log-in is shown, or one that does not count.
+        case notAuthenticated = "not_authenticated"
+        case blocked
+        /// Nothing else goes before that.
+        case passwordChangeRequired = "password_change_required"
+        /// Too many wrong passwords lately.
+        case tooManyAttempts = "too_many_attempts"
+        /// `registration` does not let them.
+        case registrationClosed = "registration_closed"
+        /// A code that is wrong, used, for somebody else, or of yesterday.
+        case invalidInvite = "invalid_invite"
+        /// The device was imported, and is whose who have its code.
+        case claimCodeRequired = "claim_code_required"
+        case wrongClaimCode = "wrong_claim_code"
+        /// As many as somebody may have.
+        case tooMany = "too_many"
+        case methodNotAllowed = "method_not_allowed"
+        case unsupportedMediaType = "unsupported_media_type"
+        case tooLarge = "too_large"
+        /// The request names another host than this one.
+        case misdirected
         /// The last administrator who can sign in.
         case lastAdmin = "last_admin"
         case ownAccount = "own_account"

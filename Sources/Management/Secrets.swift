@@ -6,6 +6,12 @@ enum Secrets {
     /// 96 random bits as text, short enough to type: for a person.
     static func makePassword() -> String { Base64.url.encode(randomBytes(12)) }
 
+    /// 128 random bits as text that may be typed, in an address or on a label: what lets somebody do something once.
+    static func makeCode() -> String { hexadecimal(randomBytes(16)) }
+
+    /// What is kept of a code that has to be found: too many there are to be guessed from it.
+    static func digest(ofCode code: String) -> [UInt8] { sha256(Array(code.utf8)) }
+
     /// A third of a second, and 16 MB meanwhile. Throws where there is no memory.
     static func hash(password: String) throws(CryptographyError) -> String {
         try PasswordHash.making(of: Array(password.utf8), scheme: .forPeople).text

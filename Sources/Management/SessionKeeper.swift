@@ -1,3 +1,6 @@
+internal import JSON
+internal import Store
+
 /// Whoever has the sessions: a broker that runs, or its store.
 package protocol SessionKeeper: Sendable {
     /// In no particular order.
@@ -29,7 +32,7 @@ package struct SessionSummary: Sendable, Equatable {
 extension Management {
     /// Those that have been away the longest first, then those who are connected, by name.
     func listSessions(_ request: ManagementCommand.PageRequest) async throws -> JSONValue? {
-        let all = try await sessionKeeper?.sessions() ?? []
+        let all = try await broker?.sessions() ?? []
         let sorted = all.sorted { ($0.absentSince ?? .max, $0.client) < ($1.absentSince ?? .max, $1.client) }
         let page = sorted.dropFirst((request.page - 1) * request.limit).prefix(request.limit).map { session in
             JSONValue.object([
@@ -41,10 +44,11 @@ extension Management {
         return list("sessions", page, request, total: all.count)
     }
 
-    func deleteSession(_ client: String) async throws -> JSONValue? {
-        guard try await sessionKeeper?.removeSession(of: client) ?? false else {
+    func deleteSession(_ client: String, _ requester: Requester) async throws -> JSONValue? {
+        guard try await broker?.removeSession(of: client) ?? false else {
             throw ManagementProblem(.notFound, "there is no session of \(client)")
         }
+        try store.append(activity(.sessionDeleted, by: requester, ["clientId": .string(client)]))
         return nil
     }
 }

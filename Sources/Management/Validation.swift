@@ -1,6 +1,8 @@
 // What may be stored, as values that can't be wrong.
 
 internal import Access
+internal import FoundationEssentials
+internal import Store
 
 /// A device's canonical name: `[A-Z0-9_-]{1,64}`, not beginning with `ESP32_`, which stands before it in user names.
 package struct DeviceId: Hashable, Sendable {
@@ -88,6 +90,55 @@ enum Fields {
                 .invalidModel, "a model has 1 to 32 letters, digits, '.', '_', '+' or '-', and no '.' in front")
         }
         return text
+    }
+
+    /// 22 characters are what 128 bits take at least, in Base64.
+    static let claimCodeBytes = 22...128
+
+    static func claimCode(_ text: String) throws(ManagementProblem) -> String {
+        guard claimCodeBytes.contains(text.utf8.count), text.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else {
+            throw ManagementProblem(
+                .invalidRequest,
+                "a claim code has \(claimCodeBytes.lowerBound) to \(claimCodeBytes.upperBound) characters of ASCII "
+                    + "and no spaces")
+        }
+        return text
+    }
+
+    static let mostTags = 32
+    static let tagBytes = 64
+
+    /// Each once.
+    static func tags(_ texts: [String]) throws(ManagementProblem) -> [String] {
+        var tags: [String] = []
+        for text in texts where !tags.contains(text) {
+            let isPlain = text.unicodeScalars.allSatisfy { $0.properties.generalCategory != .control }
+            guard (1...tagBytes).contains(text.utf8.count), isPlain else {
+                throw ManagementProblem(
+                    .invalidTag, "a tag has 1 to \(tagBytes) bytes and no control characters")
+            }
+            tags.append(text)
+        }
+        guard tags.count <= mostTags else {
+            throw ManagementProblem(.invalidTag, "a device has at most \(mostTags) tags")
+        }
+        return tags
+    }
+
+    static func activityKind(_ text: String) throws(ManagementProblem) -> String {
+        guard Activity.Kind(rawValue: text) != nil else {
+            throw ManagementProblem(.invalidRequest, "there is no activity of the kind '\(text.prefix(64))'")
+        }
+        return text
+    }
+
+    /// RFC 3339, to milliseconds since 1970.
+    static func time(_ text: String) throws(ManagementProblem) -> Int64 {
+        let styles = [true, false].map { Date.ISO8601FormatStyle(includingFractionalSeconds: $0) }
+        guard let date = styles.lazy.compactMap({ try? $0.parse(text) }).first else {
+            throw ManagementProblem(.invalidRequest, "a time looks like 2026-11-22T10:30:00Z")
+        }
+        return Int64((date.timeIntervalSince1970 * 1000).rounded())
     }
 
     /// `AA:BB:CC:DD:EE:FF`, from digits with or without `:` or `-` between the bytes.

@@ -7,6 +7,7 @@ package import HTTP
 import Locks
 package import Logging
 import MQTT
+import Management
 import Synchronization
 package import Transport
 
@@ -26,12 +27,17 @@ package final class BrokerServer: Sendable {
     /// How often the contexts of TLS were put into force. Only reloads wait for it, while one reads the files.
     private let contextsInForce = Lock(0)
     /// The configuration in force.
-    private let configuration: Lock<Configuration>
+    let configuration: Lock<Configuration>
     /// Who may connect and do what. Held while the shards are told, so that they all learn of changes in one order.
-    private let access: Lock<AccessControl>
-    private let throttle: Lock<SignInThrottle>
+    let access: Lock<AccessControl>
+    let throttle: Lock<SignInThrottle>
+    /// The same for accounts that strangers make: each counts.
+    let registrations: Lock<SignInThrottle>
+    let passwords: PasswordWorkers
+    let requestSettings: Lock<APISettings>
     /// Nil: nothing outlives the process.
     let rounds = Lock<CommitRounds?>(nil)
+    private let serving = Atomic(false)
     private let topics: SystemTopics
     private let memory: MemoryWatch
     private let logs: Loggers
@@ -68,6 +74,7 @@ package final class BrokerServer: Sendable {
         warnings = files.warnings
         access = Lock(files.control)
         throttle = Lock(SignInThrottle(attempts: configuration.management.loginAttempts))
+        registrations = Lock(SignInThrottle(attempts: configuration.management.loginAttempts))
         let contexts = try configuration.tlsContexts(tickets: tickets, keys: Self.keys(access))
         listeners = try Self.bind(configuration, contexts)
         directory = Lock(Directory(shards: count, seed: .random(in: 0...(.max))))
@@ -75,6 +82,8 @@ package final class BrokerServer: Sendable {
         let now = Instant(milliseconds: monotonicNanoseconds() / 1_000_000)
         let rules = configuration.listeners.map { ListenerRules($0, of: configuration) }
         let passwords = PasswordWorkers()
+        self.passwords = passwords
+        requestSettings = Lock(APISettings(configuration))
         shards = try (0..<count).map { [directory, throttle] shard in
             let state = ShardState(
                 shard: shard, of: count, limits: limits, rules: rules, access: files.control, directory: directory,
@@ -142,9 +151,11 @@ package final class BrokerServer: Sendable {
         log.info("started", metadata: ["version": "\(martletVersion)", "shards": "\(shards.count)"])
         let housekeeping = Task { [topics] in await topics.run() }
         await memory.setLimit(self.configuration.withLock { $0 }.memoryLimit)  // A reload may have come first.
+        serving.store(true, ordering: .releasing)
         await whenListening()
         for await _ in stopRequests { break }
 
+        serving.store(false, ordering: .releasing)
         log.info("stopping")
         whenStopping()
         housekeeping.cancel()
@@ -170,7 +181,7 @@ package final class BrokerServer: Sendable {
     }
 
     /// Requests over HTTP are answered by it from now on. Before `run`.
-    package func setHandler(_ handler: @escaping RequestHandler) async { await front?.setHandler(handler) }
+    package func setHandler(_ handler: @escaping RequestHandler) { front?.setHandler(handler) }
 
     /// In which requests that are under way at the end are answered.
     private static let answerPatience = Duration.seconds(3)
@@ -266,6 +277,7 @@ package final class BrokerServer: Sendable {
     package func adopt(_ reloadable: Reloadable) async {
         let effective = reloadable.configuration
         configuration.withLock { $0 = effective }
+        requestSettings.withLock { $0 = APISettings(effective) }
         for listener in listeners { listener.socket.setNoDelay(effective.setsTCPNoDelay) }
         contextsInForce.withLock { count in
             // What was read before others came into force may not know what has been revoked since.
@@ -278,7 +290,7 @@ package final class BrokerServer: Sendable {
         await lobby?.adopt(Limits(effective), rules)
         await front?.adopt(Limits(effective), rules, HTTPSite.all(effective))
         for shard in shards { await shard.adopt(Limits(effective), rules) }
-        throttle.withLock { $0.attempts = effective.management.loginAttempts }
+        for counts in [throttle, registrations] { counts.withLock { $0.attempts = effective.management.loginAttempts } }
         access.withLock { access in
             let accounts = access.accounts
             access = reloadable.files.control
@@ -292,6 +304,13 @@ package final class BrokerServer: Sendable {
     /// Whoever the process becomes owns its unix sockets, so that it can remove them in the end. Ids of a user and a group.
     package func giveSockets(to user: UInt32, _ group: UInt32) {
         for listener in listeners { listener.socket.give(to: user, group) }
+    }
+
+    /// Whether clients are accepted: all listeners are open, every shard answers, and it is not about to end.
+    package func isServing() async -> Bool {
+        guard serving.load(ordering: .acquiring) else { return false }
+        await answer()
+        return serving.load(ordering: .acquiring)
     }
 
     /// Returns when every shard has answered.
@@ -323,6 +342,16 @@ package final class BrokerServer: Sendable {
 
     /// Where it listens, with the ports that the system chose.
     package var addresses: [SocketAddress] { listeners.map(\.socket.address) }
+
+    /// Of the configuration's listeners, by number.
+    var ports: [UInt16] {
+        var ports: [UInt16] = []
+        for listener in listeners {
+            while ports.count <= Int(listener.number) { ports.append(0) }
+            ports[Int(listener.number)] = listener.socket.address.port
+        }
+        return ports
+    }
 
     /// What all shards together have counted.
     package func counters() async -> Counters {

@@ -17,6 +17,7 @@ extension CloseReason: CustomStringConvertible {
         case .refused(let code): code.reason
         case .notAuthorized: "no longer authorised"
         case .sessionRemoved: "its session was removed by an administrator"
+        case .endedByAdministrator: "disconnected by an administrator"
         case .serverStops: "the server stops"
         }
     }

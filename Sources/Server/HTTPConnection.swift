@@ -69,5 +69,12 @@ final class HTTPConnection {
         self.token = token
     }
 
+    /// As a proxy has named it, if there is one; from the first request on it stays.
+    private(set) lazy var peer = Peer(
+        address: stream.peer.bytes, host: stream.peer.host, isSecure: stream.isSecure, listener: Int(listener.number),
+        // Behind a proxy that names its clients nobody is on this machine for sure.
+        isLoopback: listener.socket.address.isLoopback && listener.awaitedHeader == nil,
+        port: listener.socket.address.port)
+
     var isPaused: Bool { body?.isFull ?? false }
 }

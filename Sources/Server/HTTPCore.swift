@@ -31,6 +31,7 @@ struct HTTPCore: ~Copyable {
     static let readsPerTurn = 4
 
     var handler: RequestHandler?
+    private let handlers = HandlerExecutor()
     private(set) var figures = HTTPFigures()
     private let loop: EventLoop
     private let log: Logger
@@ -281,9 +282,28 @@ struct HTTPCore: ~Copyable {
     private mutating func end(_ connection: HTTPConnection) {
         connection.isHalfClosed = true
         switch connection.phase {
-        case .reading, .lingering, .upgrading: close(connection)
-        case .handling where connection.protocolState.isReadingBody: close(connection)
-        case .handling, .answering, .closing: updateWatch(connection)
+        case .lingering, .upgrading: close(connection)
+        case .reading, .handling, .answering, .closing:
+            endIfCutOff(connection)
+            updateWatch(connection)
+        }
+    }
+
+    /// Where the peer has sent its last byte, what is not whole by now never will be.
+    private mutating func endIfCutOff(_ connection: HTTPConnection) {
+        guard connection.isHalfClosed, self.connection(of: connection.token) != nil, !connection.awaitsRoom,
+            !connection.isPaused
+        else { return }
+        switch connection.phase {
+        case .reading:
+            connection.input = []
+            guard !connection.output.isEmpty else { return close(connection, isGraceful: true) }
+            connection.phase = .closing
+            markDirty(connection)
+        case .handling where connection.protocolState.isReadingBody,
+            .answering where connection.protocolState.isReadingBody:
+            close(connection)
+        case .handling, .answering, .closing, .lingering, .upgrading: break
         }
     }
 
@@ -293,6 +313,7 @@ struct HTTPCore: ~Copyable {
         let used = take(connection, input.span)
         guard self.connection(of: connection.token) != nil else { return }
         connection.input = used == 0 ? input : Array(input[used...])
+        endIfCutOff(connection)
     }
 
     /// Takes what is there for the connection, as far as it goes.
@@ -322,7 +343,7 @@ struct HTTPCore: ~Copyable {
                     noteBody(connection)
                 case .end:
                     connection.body?.finish()
-                    connection.deadline = nil
+                    connection.deadline = connection.output.isEmpty ? nil : now + Times.writing
                     if case .reading = connection.phase { connection.protocolState.answered() }
                 case .nothing:
                     if connection.protocolState.isReadingHead, offset < bytes.count,
@@ -355,9 +376,11 @@ struct HTTPCore: ~Copyable {
         guard let began = connection.bodyBegan else { return }
         if connection.isPaused {
             connection.pausedSince = connection.pausedSince ?? now
-            connection.deadline = nil
+            connection.deadline = connection.output.isEmpty ? nil : now + Times.writing
         } else {
-            connection.deadline = began + Times.body + Int64(connection.bodyBytes / Times.bodyBytesPerSecond) * 1000
+            // As much as it may have in all, and no more of that in silence than at the start.
+            let end = began + Times.body + Int64(connection.bodyBytes / Times.bodyBytesPerSecond) * 1000
+            connection.deadline = min(end, now + Times.body)
         }
     }
 
@@ -368,14 +391,14 @@ struct HTTPCore: ~Copyable {
         connection.asked = HTTPConnection.Asked(
             isHead: head.request.method == .head, isVersion10: head.isVersion10,
             keepsAlive: head.keepsAlive && !isStopping, expectsContinue: head.expectsContinue,
-            method: head.request.method.rawValue, path: String((head.request.path ?? "").prefix { $0 != "?" }))
+            method: head.request.method.rawValue, path: String(head.path))
         connection.deadline = nil
         connection.isBetweenRequests = false
         let site = sites[Int(connection.listener.number)]
         if let upgrade = try webSocket(head, connection, site) { return self.upgrade(connection, upgrade) }
         guard !site.isOnlyWebSocket else { throw RequestRefusal(426, "MQTT over WebSocket is all there is here") }
         connection.phase = .handling
-        let peer = peer(of: connection)
+        let peer = connection.peer
         guard let handler, let front else {
             return answer(HTTPResponse(status: .serviceUnavailable), [], for: connection.token)
         }
@@ -395,18 +418,10 @@ struct HTTPCore: ~Copyable {
         }
         let request = Request(head: head, body: body, peer: peer)
         let hasBody = head.request.method != .head
-        connection.task = Task {
+        connection.task = Task(executorPreference: handlers) {
             let response = await handler(request)
             await HTTPAnswer(front: front, token: token).send(response, withBody: hasBody)
         }
-    }
-
-    private func peer(of connection: HTTPConnection) -> Peer {
-        let address = connection.stream.peer
-        return Peer(
-            address: address.bytes, host: address.host, isSecure: connection.stream.isSecure,
-            listener: Int(connection.listener.number), isLoopback: connection.listener.socket.address.isLoopback,
-            port: connection.listener.socket.address.port)
     }
 
     /// The handler wants the body: who waits for that is told to send it (RFC 9110, 10.1.1).
@@ -466,8 +481,9 @@ struct HTTPCore: ~Copyable {
 
     private mutating func begin(_ response: HTTPResponse, _ framing: ResponseFraming, _ connection: HTTPConnection) {
         guard let asked = connection.asked else { return }
-        // What of the request is not here by now nobody will read.
-        if connection.protocolState.isReadingBody || connection.isHalfClosed || isStopping {
+        // What of the request is not here by now nobody will read; behind the peer's last byte there may be requests yet.
+        let isLast = connection.isHalfClosed && connection.input.isEmpty
+        if connection.protocolState.isReadingBody || isLast || isStopping {
             connection.asked?.keepsAlive = false
         }
         connection.deadline = nil
@@ -552,7 +568,11 @@ struct HTTPCore: ~Copyable {
         connection.isBetweenRequests = true
         connection.protocolState.answered()
         connection.deadline = now + Times.idle
-        if !connection.input.isEmpty { takeInput(connection) }
+        if connection.input.isEmpty {
+            endIfCutOff(connection)
+        } else {
+            takeInput(connection)
+        }
     }
 
     /// Answers what can't be a request, or took too long; the connection ends with that.
@@ -628,8 +648,12 @@ struct HTTPCore: ~Copyable {
             switch connection.phase {
             case .closing: return linger(connection)
             case .upgrading: return depart(connection)
-            case .answering: connection.deadline = nil
-            case .reading, .handling, .lingering: break
+            case .answering:
+                connection.deadline = nil
+                // Its handler may wait for what of the body has not come.
+                if connection.protocolState.isReadingBody { noteBody(connection) }
+            case .handling: if !connection.protocolState.isReadingBody { connection.deadline = nil }
+            case .reading, .lingering: break
             }
         } else if hasMoved || connection.deadline == nil {
             connection.deadline = now + Times.writing
@@ -672,7 +696,7 @@ struct HTTPCore: ~Copyable {
     private func webSocket(
         _ head: RequestHead, _ connection: HTTPConnection, _ site: HTTPSite
     ) throws(RequestRefusal) -> WebSocketHandshake? {
-        let path = (head.request.path ?? "").prefix { $0 != "?" }
+        let path = head.path
         guard site.isOnlyWebSocket || path == "/mqtt", let handshake = try WebSocketHandshake(head) else { return nil }
         if let origin = head.request.headerFields[.origin],
             !site.admits(origin: origin, host: head.request.authority, isSecure: connection.stream.isSecure)

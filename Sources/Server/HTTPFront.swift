@@ -24,7 +24,7 @@ actor HTTPFront: LoopActor {
     }
 
     /// From now on requests are answered; before, with 503.
-    func setHandler(_ handler: @escaping RequestHandler) { core.handler = handler }
+    nonisolated func setHandler(_ handler: @escaping RequestHandler) { post { $0.core.handler = handler } }
     func add(_ listener: Listener) { core.add(listener) }
     func adopt(_ limits: Limits, _ rules: [ListenerRules], _ sites: [HTTPSite]) { core.adopt(limits, rules, sites) }
     func figures() -> HTTPFigures { core.figures }

@@ -3,7 +3,7 @@ internal import Dispatch
 internal import Glibc
 internal import Locks
 
-/// The threads that check costly passwords: two, for each needs 16 MB and all of a CPU, and behind everybody else, so that
+/// The threads that check and hash costly passwords: two, for each needs 16 MB and all of a CPU, and behind everybody else, so that
 /// no storm of passwords slows those who are connected. Nobody waits for them; whoever comes when there is too much to do
 /// is refused.
 package final class PasswordWorkers: Sendable {
@@ -21,7 +21,7 @@ package final class PasswordWorkers: Sendable {
 
     /// Numbers for `$SYS` and the metrics.
     package struct Counters: Sendable, Equatable {
-        /// Checked, whatever came of it.
+        /// Checked or hashed, whatever came of it.
         package var checked: UInt64 = 0
         /// Turned away, for too many were waiting.
         package var refused: UInt64 = 0
@@ -40,16 +40,37 @@ package final class PasswordWorkers: Sendable {
     /// Checks a password some time later and gives what came of it to `then`, on a thread of the workers, which it must
     /// not keep. False: too many are waiting, and `then` is never called. The answer to that is "server unavailable" (3).
     package func check(_ check: PasswordCheck, then: @escaping @Sendable (Principal?) -> Void) -> Bool {
-        queue.add(check, then: then)
+        queue.add(
+            PasswordQueue.Job(costMicroseconds: check.costMicroseconds, bytes: check.bytes) {
+                let principal = check.run()
+                return { then(principal) }
+            })
+    }
+
+    /// Hashes a new password in the same way: nil where there is no memory for it.
+    package func hash(_ password: [UInt8], then: @escaping @Sendable (PasswordHash?) -> Void) -> Bool {
+        let scheme = PasswordHash.Scheme.forPeople
+        return queue.add(
+            PasswordQueue.Job(costMicroseconds: scheme.costMicroseconds, bytes: password.count) {
+                let hash = try? PasswordHash.making(of: password, scheme: scheme)
+                return { then(hash) }
+            })
     }
 }
 
 /// What the threads share with those who give them work. It outlives its `PasswordWorkers` until they have ended.
 private final class PasswordQueue: Sendable {
     struct Job: Sendable {
-        let check: PasswordCheck
-        let then: @Sendable (Principal?) -> Void
-        var bytes: Int { check.bytes + 64 }
+        let costMicroseconds: Int
+        let bytes: Int
+        /// Gives what is to be done when it counts as done.
+        let work: @Sendable () -> @Sendable () -> Void
+
+        init(costMicroseconds: Int, bytes: Int, work: @escaping @Sendable () -> @Sendable () -> Void) {
+            self.costMicroseconds = costMicroseconds
+            self.bytes = bytes + 64
+            self.work = work
+        }
     }
 
     struct State {
@@ -66,19 +87,18 @@ private final class PasswordQueue: Sendable {
     let state = Lock(State())
     private let work = DispatchSemaphore(value: 0)
 
-    func add(_ check: PasswordCheck, then: @escaping @Sendable (Principal?) -> Void) -> Bool {
-        let job = Job(check: check, then: then)
+    func add(_ job: Job) -> Bool {
         let (isTaken, needsThread) = state.withLock { state in
             let isTaken =
                 !state.isStopped && state.bytes + job.bytes <= PasswordWorkers.Limits.waitingBytes
-                && state.microseconds + check.costMicroseconds <= PasswordWorkers.Limits.waitingMicroseconds
+                && state.microseconds + job.costMicroseconds <= PasswordWorkers.Limits.waitingMicroseconds
             guard isTaken else {
                 state.counters.refused += 1
                 return (false, false)
             }
             state.counters.waiting += 1
             state.bytes += job.bytes
-            state.microseconds += check.costMicroseconds
+            state.microseconds += job.costMicroseconds
             state.jobs.append(job)
             let needsThread = state.threads < min(PasswordWorkers.Limits.threads, state.counters.waiting)
             if needsThread { state.threads += 1 }
@@ -114,9 +134,9 @@ private final class PasswordQueue: Sendable {
                 if isStopped { return }
                 continue
             }
-            let principal = job.check.run()
+            let end = job.work()
             state.withLock { $0.finish(job) }
-            job.then(principal)
+            end()
         }
     }
 }
@@ -139,7 +159,7 @@ extension PasswordQueue.State {
         counters.checked += 1
         counters.waiting -= 1
         bytes -= job.bytes
-        microseconds -= job.check.costMicroseconds
+        microseconds -= job.costMicroseconds
     }
 }
 

@@ -68,6 +68,11 @@ actor Shard: LoopActor {
     func counters() -> Counters { core.counters }
     func sessions() -> [SessionFigures] { core.sessions }
     func removeSession(of client: ClientIdentifier) -> Bool { core.removeSession(of: client) }
+    func clients(
+        skipping skipped: Int, atMost limit: Int, ports: [UInt16]
+    ) -> (clients: [ConnectedClient], total: Int) { core.clients(skipping: skipped, atMost: limit, ports: ports) }
+    func disconnect(_ client: ClientIdentifier) -> Bool { core.disconnect(client) }
+    func clearRetained(_ topic: [UInt8]) { core.clearRetained(topic) }
     func waitingOutput() -> (packets: Int, bytes: Int) { core.waitingOutput }
     func shed(_ stage: Shedding) { core.shed(stage) }
     func slowReaders(atMost count: Int) -> [SlowReader] { core.slowReaders(atMost: count) }

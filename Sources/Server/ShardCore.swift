@@ -197,6 +197,40 @@ struct ShardCore: ~Copyable {
         return state.removeSession(of: client, now: now, into: &outbox)
     }
 
+    /// Those of `ShardState.clients`, and where from. `ports`: of the listeners, by number.
+    func clients(
+        skipping skipped: Int, atMost limit: Int, ports: [UInt16]
+    ) -> (clients: [ConnectedClient], total: Int) {
+        let (figures, total) = state.clients(skipping: skipped, atMost: limit)
+        let clients = figures.map { figures in
+            let slot = table[figures.number]
+            return ConnectedClient(
+                figures: figures, address: slot.stream?.peer, port: ports[Int(figures.listener)],
+                isSecure: slot.stream?.isSecure ?? false, isWebSocket: slot.webSocket != nil)
+        }
+        return (clients, total)
+    }
+
+    mutating func disconnect(_ client: ClientIdentifier) -> Bool {
+        updateTime()
+        if state.shards > 1 { postMail(above: 0) }  // As for `end`.
+        defer {
+            apply()
+            resumeWoken()
+            askForCommit()
+        }
+        return state.disconnect(client, now: now, into: &outbox)
+    }
+
+    /// As a client would: it is gone from the disk too.
+    mutating func clearRetained(_ topic: [UInt8]) {
+        updateTime()
+        let cleared = RetainedMessage.cleared(topic)
+        state.route(cleared.message, qos: cleared.qos, isRetained: true, into: &outbox)
+        apply()
+        askForCommit()
+    }
+
     // MARK: The server's own
 
     /// Publishes a message that no client sent.

@@ -1,6 +1,7 @@
 package import Access
 internal import FoundationEssentials
 internal import GRDB
+internal import JSON
 
 extension FleetStore {
     /// All who may sign in, at one moment.
@@ -52,6 +53,16 @@ extension FleetStore {
                 service.isBlocked = row[2]
                 accounts.services[service.name] = service
             }
+            let tokens = try Row.fetchCursor(database, sql: "SELECT id, user, expires FROM token")
+            while let row = try tokens.next() {
+                accounts.tokens[row[0]] = Accounts.Token(id: row[0], person: row[1], expires: row[2])
+            }
+            let keys = try Row.fetchCursor(
+                database, sql: "SELECT id, secret FROM signing_key WHERE purpose = 'jwt' ORDER BY created DESC, id")
+            while let row = try keys.next() {
+                let secret: Data = row[1]
+                accounts.tokenKeys.append(TokenKey(id: row[0], secret: Array(secret)))
+            }
             accounts.revokedCertificates = try String.fetchSet(
                 database, sql: "SELECT serial FROM certificate WHERE revoked IS NOT NULL")
             return accounts
@@ -77,19 +88,68 @@ extension FleetStore {
             arguments: [database.lastInsertedRowID - Int64(Self.activityEntries)])
     }
 
-    /// The latest first; of one device, if given. `page` from 1.
-    package func activity(device: String?, page: Int, limit: Int) throws -> Page<Activity> {
+    /// Where nothing of ours has changed.
+    package func append(_ activity: Activity) throws { try write { try append(activity, to: $0) } }
+
+    /// One that has come before, from the same actor and address within the hour, is counted there: `count` in its detail, and
+    /// its time is this one's.
+    package func appendCounted(_ activity: Activity) throws {
+        try write { database in
+            let earlier = try Row.fetchOne(
+                database,
+                sql: """
+                    SELECT id, detail FROM activity WHERE kind = ? AND actor = ? AND address IS ? AND time > ?
+                    ORDER BY id DESC LIMIT 1
+                    """,
+                arguments: [activity.kind.rawValue, activity.actor, activity.address, activity.time - 3_600_000])
+            guard let earlier else { return try append(activity, to: database) }
+            let text: String = earlier[1]
+            var detail = JSONValue(parsing: Array(text.utf8))?.object ?? [:]
+            detail["count"] = .integer((detail["count"]?.integer ?? 1) + 1)
+            try database.execute(
+                sql: "UPDATE activity SET time = ?, detail = ? WHERE id = ?",
+                arguments: [activity.time, JSONValue.object(detail).text, earlier[0] as Int64])
+        }
+    }
+
+    /// Which entries are wanted; nil: any.
+    package struct ActivityFilter: Sendable, Equatable {
+        package var device: String?
+        package var actor: String?
+        package var kind: Activity.Kind?
+        /// Milliseconds since 1970; the end is not in it.
+        package var from: Int64?
+        package var to: Int64?
+
+        package init(device: String? = nil) { self.device = device }
+    }
+
+    /// The latest first. `page` from 1.
+    package func activity(_ filter: ActivityFilter, page: Int, limit: Int) throws -> Page<Activity> {
         try pool.read { database in
-            let condition = device == nil ? "?1 IS NULL" : "device = ?1"
+            var conditions = ["1"]
+            var values: [(any DatabaseValueConvertible)?] = []
+            func want(_ condition: String, _ value: (any DatabaseValueConvertible)?) {
+                guard let value else { return }
+                conditions.append(condition)
+                values.append(value)
+            }
+            want("device = ?", filter.device)
+            want("actor = ?", filter.actor)
+            want("kind = ?", filter.kind?.rawValue)
+            want("time >= ?", filter.from)
+            want("time < ?", filter.to)
+            let condition = conditions.joined(separator: " AND ")
             let total = try Int.fetchOne(
-                database, sql: "SELECT count(*) FROM activity WHERE \(condition)", arguments: [device])
+                database, sql: "SELECT count(*) FROM activity WHERE \(condition)", arguments: StatementArguments(values)
+            )
             let rows = try Row.fetchAll(
                 database,
                 sql: """
                     SELECT id, time, actor, address, device, kind, detail FROM activity WHERE \(condition)
-                    ORDER BY id DESC LIMIT ?2 OFFSET ?3
+                    ORDER BY id DESC LIMIT ? OFFSET ?
                     """,
-                arguments: [device, limit, (page - 1) * limit])
+                arguments: StatementArguments(values + [limit, (page - 1) * limit]))
             let entries = rows.compactMap { row -> Activity? in
                 guard let kind = Activity.Kind(rawValue: row[5]) else { return nil }
                 var entry = Activity(

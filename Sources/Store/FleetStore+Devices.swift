@@ -1,65 +1,161 @@
 package import Access
 internal import FoundationEssentials
 internal import GRDB
+internal import JSON
 
 extension FleetStore {
     /// `owner`: a user's id.
     package func add(_ device: DeviceRecord, owner: String?, secret: SecretDigest, _ activity: Activity) throws {
-        try pool.write { database in
-            try database.execute(
-                sql: """
-                    INSERT INTO device (id, device_id, name, model, mac, registered, blocked)
-                    VALUES (?, ?, ?, ?, ?, ?, ?)
-                    """,
-                arguments: [
-                    device.id, device.deviceId, device.name, device.model, device.macAddress, device.registered,
-                    device.isBlocked,
-                ])
-            if let owner {
-                try database.execute(
-                    sql: "INSERT INTO membership (user, device, role) VALUES (?, ?, 'owner')",
-                    arguments: [owner, device.id])
-            }
-            try replaceCredential("device", device.id, secret, device.registered, in: database)
+        try write { database in
+            try insert(NewDevice(record: device, owner: owner, secret: secret), in: database)
             try append(activity, to: database)
         }
     }
 
-    /// By deviceId; `page` from 1.
-    package func devices(page: Int, limit: Int) throws -> Page<DeviceRecord> {
-        try pool.read { database in
-            let total = try Int.fetchOne(database, sql: "SELECT count(*) FROM device")
-            let rows = try Row.fetchAll(
-                database, sql: "\(Self.deviceColumns) ORDER BY d.device_id LIMIT ? OFFSET ?",
-                arguments: [limit, (page - 1) * limit])
-            return Page(elements: rows.map(device), total: total ?? 0)
+    /// A device that is to be made.
+    package struct NewDevice: Sendable {
+        package var record: DeviceRecord
+        /// A user's id.
+        package var owner: String?
+        package var secret: SecretDigest
+        /// Of the code that makes it somebody's.
+        package var claim: SecretDigest?
+
+        package init(record: DeviceRecord, owner: String?, secret: SecretDigest, claim: SecretDigest? = nil) {
+            self.record = record
+            self.owner = owner
+            self.secret = secret
+            self.claim = claim
         }
     }
 
-    package func device(_ deviceId: String) throws -> DeviceRecord? {
+    /// All or none.
+    package func add(_ devices: [NewDevice], _ activity: Activity) throws {
+        try write { database in
+            for device in devices { try insert(device, in: database) }
+            try append(activity, to: database)
+        }
+    }
+
+    private func insert(_ device: NewDevice, in database: Database) throws {
+        let record = device.record
+        try database.cachedStatement(
+            sql: """
+                INSERT INTO device (id, device_id, name, model, mac, registered, blocked, tags)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+                """
+        ).execute(arguments: [
+            record.id, record.deviceId, record.name, record.model, record.macAddress, record.registered,
+            record.isBlocked, Self.text(of: record.tags),
+        ])
+        if let owner = device.owner { try setOwner(owner, record.id, in: database) }
+        try replaceCredential("device", record.id, device.secret, record.registered, in: database)
+        if let claim = device.claim {
+            try database.cachedStatement(sql: "INSERT INTO claim (device, digest, created) VALUES (?, ?, ?)")
+                .execute(arguments: [record.id, Data(claim.bytes), record.registered])
+        }
+    }
+
+    private func setOwner(_ user: String, _ device: String, in database: Database) throws {
+        try database.cachedStatement(sql: "INSERT INTO membership (user, device, role) VALUES (?, ?, 'owner')")
+            .execute(arguments: [user, device])
+    }
+
+    /// Of the code that makes a device somebody's; nil: there is none, or it was used.
+    package func claim(of deviceId: String) throws -> SecretDigest? {
         try pool.read { database in
-            try Row.fetchOne(database, sql: "\(Self.deviceColumns) WHERE d.device_id = ?", arguments: [deviceId])
-                .map(device)
+            try Row.fetchOne(
+                database, sql: "SELECT c.digest FROM claim c JOIN device d ON d.id = c.device WHERE d.device_id = ?",
+                arguments: [deviceId]
+            ).map { row in
+                let bytes: Data = row[0]
+                return SecretDigest(bytes: Array(bytes))
+            }
+        }
+    }
+
+    /// Its code has been used: it is `owner`'s, a user's id, with another secret, and what they call it.
+    package func claim(_ device: DeviceRecord, owner: String, secret: SecretDigest, _ activity: Activity) throws {
+        try write { database in
+            try database.execute(sql: "DELETE FROM claim WHERE device = ?", arguments: [device.id])
+            try setOwner(owner, device.id, in: database)
+            try replaceCredential("device", device.id, secret, activity.time, in: database)
+            try setDescription(device, in: database)
+            try append(activity, to: database)
+        }
+    }
+
+    /// By deviceId; `page` from 1. `owner`: a user's id; nil: all devices.
+    package func devices(owner: String? = nil, page: Int, limit: Int) throws -> Page<DeviceRecord> {
+        try pool.read { database in
+            let condition =
+                owner == nil ? "?1 IS NULL" : "d.id IN (SELECT device FROM membership WHERE user = ?1)"
+            let total = try Int.fetchOne(
+                database.cachedStatement(sql: "SELECT count(*) FROM device d WHERE \(condition)"), arguments: [owner])
+            let rows = try Row.fetchCursor(
+                database.cachedStatement(
+                    sql: "\(Self.deviceColumns) WHERE \(condition) ORDER BY d.device_id LIMIT ?2 OFFSET ?3"),
+                arguments: [owner, limit, (page - 1) * limit])
+            return Page(elements: try Array(rows.map(device)), total: total ?? 0)
+        }
+    }
+
+    /// What its people may change of it.
+    package func update(_ device: DeviceRecord, _ activity: Activity) throws {
+        try write { database in
+            try setDescription(device, in: database)
+            try append(activity, to: database)
+        }
+    }
+
+    private func setDescription(_ device: DeviceRecord, in database: Database) throws {
+        try database.execute(
+            sql: "UPDATE device SET name = ?, model = ?, mac = ?, tags = ? WHERE id = ?",
+            arguments: [device.name, device.model, device.macAddress, Self.text(of: device.tags), device.id])
+    }
+
+    private static func text(of tags: [String]) -> String { JSONValue.array(tags.map { .string($0) }).text }
+
+    package func device(_ deviceId: String) throws -> DeviceRecord? {
+        // One statement needs no transaction to see one state.
+        try pool.unsafeRead { database in
+            try Row.fetchOne(
+                database.cachedStatement(sql: "\(Self.deviceColumns) WHERE d.device_id = ?"), arguments: [deviceId]
+            ).map(device)
+        }
+    }
+
+    /// Those of them that are there, in no particular order.
+    package func devices(_ deviceIds: [String]) throws -> [DeviceRecord] {
+        let ids = JSONValue.array(deviceIds.map { .string($0) }).text
+        return try pool.unsafeRead { database in
+            let rows = try Row.fetchCursor(
+                database.cachedStatement(
+                    sql: "\(Self.deviceColumns) WHERE d.device_id IN (SELECT value FROM json_each(?))"),
+                arguments: [ids])
+            return try Array(rows.map(device))
         }
     }
 
     private static let deviceColumns = """
-        SELECT d.id, d.device_id, d.name, d.model, d.mac, d.registered, d.blocked,
+        SELECT d.id, d.device_id, d.name, d.model, d.mac, d.registered, d.blocked, d.tags,
             (SELECT min(u.email) FROM membership m JOIN user u ON u.id = m.user WHERE m.device = d.id)
         FROM device d
         """
 
-    private func device(_ row: Row) -> DeviceRecord {
+    private func device(_ row: Row) throws -> DeviceRecord {
         var device = DeviceRecord(id: row[0], deviceId: row[1], name: row[2], registered: row[5])
         device.model = row[3]
         device.macAddress = row[4]
         device.isBlocked = row[6]
-        device.owner = row[7]
+        let tags: String = row[7]
+        if tags != "[]" { device.tags = JSONValue(parsing: Array(tags.utf8))?.array?.compactMap(\.string) ?? [] }
+        device.owner = row[8]
         return device
     }
 
     package func setBlocked(_ isBlocked: Bool, device deviceId: String, _ activity: Activity) throws {
-        try pool.write { database in
+        try write { database in
             try database.execute(
                 sql: "UPDATE device SET blocked = ? WHERE device_id = ?", arguments: [isBlocked, deviceId])
             try append(activity, to: database)
@@ -67,7 +163,7 @@ extension FleetStore {
     }
 
     package func setSecret(_ secret: SecretDigest, device deviceId: String, _ activity: Activity) throws {
-        try pool.write { database in
+        try write { database in
             guard
                 let id = try String.fetchOne(
                     database, sql: "SELECT id FROM device WHERE device_id = ?", arguments: [deviceId])
@@ -80,7 +176,7 @@ extension FleetStore {
     /// Its certificates are revoked: they would count again for a later device of the same name. Returns their serial
     /// numbers.
     package func delete(device deviceId: String, _ activity: Activity) throws -> [String] {
-        try pool.write { database in
+        try write { database in
             try database.execute(
                 sql: """
                     DELETE FROM credential WHERE kind = 'device'
@@ -105,7 +201,7 @@ extension FleetStore {
     // MARK: - Services
 
     package func add(_ service: ServiceRecord, secret: SecretDigest, _ activity: Activity) throws {
-        try pool.write { database in
+        try write { database in
             try database.execute(
                 sql: "INSERT INTO service (name, policy, blocked, created) VALUES (?, ?, ?, ?)",
                 arguments: [service.name, service.policy, service.isBlocked, service.created])
@@ -131,21 +227,21 @@ extension FleetStore {
     }
 
     package func setBlocked(_ isBlocked: Bool, service name: String, _ activity: Activity) throws {
-        try pool.write { database in
+        try write { database in
             try database.execute(sql: "UPDATE service SET blocked = ? WHERE name = ?", arguments: [isBlocked, name])
             try append(activity, to: database)
         }
     }
 
     package func setSecret(_ secret: SecretDigest, service name: String, _ activity: Activity) throws {
-        try pool.write { database in
+        try write { database in
             try replaceCredential("service", name, secret, activity.time, in: database)
             try append(activity, to: database)
         }
     }
 
     package func delete(service name: String, _ activity: Activity) throws {
-        try pool.write { database in
+        try write { database in
             try database.execute(
                 sql: "DELETE FROM credential WHERE kind = 'service' AND subject = ?", arguments: [name])
             try database.execute(sql: "DELETE FROM service WHERE name = ?", arguments: [name])
@@ -156,9 +252,9 @@ extension FleetStore {
     private func replaceCredential(
         _ kind: String, _ subject: String, _ secret: SecretDigest, _ created: Int64, in database: Database
     ) throws {
-        try database.execute(
-            sql: "INSERT OR REPLACE INTO credential (kind, subject, digest, created) VALUES (?, ?, ?, ?)",
-            arguments: [kind, subject, Data(secret.bytes), created])
+        try database.cachedStatement(
+            sql: "INSERT OR REPLACE INTO credential (kind, subject, digest, created) VALUES (?, ?, ?, ?)"
+        ).execute(arguments: [kind, subject, Data(secret.bytes), created])
     }
 
     // MARK: - Certificates
@@ -167,7 +263,7 @@ extension FleetStore {
     package func note(
         issued: [(CertificateRecord, Activity)], revoked: [(serial: String, Activity)], reason: String
     ) throws {
-        try pool.write { database in
+        try write { database in
             for (certificate, activity) in issued {
                 try database.execute(
                     sql: """

@@ -1,4 +1,5 @@
 internal import GRDB
+internal import Synchronization
 
 /// `fleet.db`: people, devices, services, what they sign in with, and who did what. One method per question; each that
 /// changes something is one transaction with its entry in the activity log, on the disk when it returns. Blocks its
@@ -13,6 +14,7 @@ package final class FleetStore: Sendable {
     private static let applicationID = 0x6D72_746C
 
     let pool: DatabasePool
+    private let versions = Atomic<UInt64>(0)
 
     /// Opens it, makes it, or brings it up to what this Martlet (`version`) needs; before that a copy is made. `now` in
     /// milliseconds since 1970.
@@ -41,6 +43,14 @@ package final class FleetStore: Sendable {
         } catch let error as DatabaseError {
             throw Self.explained(error, path)
         }
+    }
+
+    /// Another after each write: what was read while it was this one is so as long as it stays this one. From any thread.
+    package var version: UInt64 { versions.load(ordering: .acquiring) }
+
+    func write<Value>(_ body: (Database) throws -> Value) throws -> Value {
+        defer { versions.wrappingAdd(1, ordering: .releasing) }
+        return try pool.write(body)
     }
 
     /// What the connection that writes has as `PRAGMA synchronous`: 2 is FULL.

@@ -100,6 +100,57 @@ package struct Migration: Sendable {
                     detail TEXT NOT NULL
                 ) STRICT;
                 CREATE INDEX activity_device ON activity (device, id);
-                """)
+                """),
+        Migration(
+            version: 2, name: "log-ins, keys, tags, invites, claims",
+            sql: """
+                -- A list, as JSON.
+                ALTER TABLE device ADD COLUMN tags TEXT NOT NULL DEFAULT '[]';
+
+                -- Log-ins that count, by the jti of their JWT.
+                CREATE TABLE token (
+                    id TEXT PRIMARY KEY NOT NULL,
+                    tenant INTEGER NOT NULL DEFAULT 1,
+                    user TEXT NOT NULL REFERENCES user (id) ON DELETE CASCADE,
+                    -- Of `signing_key`, which is kept as long as a log-in that it has signed counts.
+                    key TEXT NOT NULL,
+                    issued INTEGER NOT NULL,
+                    expires INTEGER NOT NULL
+                ) STRICT, WITHOUT ROWID;
+                CREATE INDEX token_user ON token (user);
+
+                CREATE TABLE signing_key (
+                    id TEXT PRIMARY KEY NOT NULL,
+                    tenant INTEGER NOT NULL DEFAULT 1,
+                    purpose TEXT NOT NULL CHECK (purpose IN ('jwt', 'url')),
+                    secret BLOB NOT NULL CHECK (length(secret) = 32),
+                    created INTEGER NOT NULL
+                ) STRICT;
+
+                CREATE INDEX activity_kind ON activity (kind, id);
+
+                -- The digest is the SHA-256 of 128 random bits, so it needs no salt and can be looked for. Who made it and who
+                -- used it are names as the activity log has them: they stay when somebody is deleted.
+                CREATE TABLE invite (
+                    id TEXT PRIMARY KEY NOT NULL,
+                    tenant INTEGER NOT NULL DEFAULT 1,
+                    digest BLOB NOT NULL UNIQUE CHECK (length(digest) = 32),
+                    role TEXT NOT NULL CHECK (role IN ('user', 'admin')),
+                    email TEXT,
+                    maker TEXT NOT NULL,
+                    created INTEGER NOT NULL,
+                    expires INTEGER NOT NULL,
+                    used INTEGER,
+                    used_by TEXT
+                ) STRICT, WITHOUT ROWID;
+
+                -- What makes an imported device somebody's, once.
+                CREATE TABLE claim (
+                    device TEXT PRIMARY KEY NOT NULL REFERENCES device (id) ON DELETE CASCADE,
+                    tenant INTEGER NOT NULL DEFAULT 1,
+                    digest BLOB NOT NULL CHECK (length(digest) = 48),
+                    created INTEGER NOT NULL
+                ) STRICT, WITHOUT ROWID;
+                """),
     ]
 }

@@ -38,12 +38,75 @@ package struct DeviceRecord: Sendable, Equatable {
     package var isBlocked = false
     /// E-mail of whom it belongs to. Where there are several, the first by e-mail.
     package var owner: String?
+    package var tags: [String] = []
 
     package init(id: String, deviceId: String, name: String, registered: Int64) {
         self.id = id
         self.deviceId = deviceId
         self.name = name
         self.registered = registered
+    }
+}
+
+/// A log-in that counts.
+package struct TokenRecord: Sendable, Equatable {
+    /// `jti`.
+    package var id: String
+    /// A user's id.
+    package var user: String
+    /// Of what it is signed with.
+    package var key: String
+    package var issued: Int64
+    package var expires: Int64
+
+    package init(id: String, user: String, key: String, issued: Int64, expires: Int64) {
+        self.id = id
+        self.user = user
+        self.key = key
+        self.issued = issued
+        self.expires = expires
+    }
+}
+
+/// Lets somebody make an account.
+package struct InviteRecord: Sendable, Equatable {
+    /// UUIDv7.
+    package var id: String
+    package var role: Accounts.Role
+    /// In lower case; nil: for whoever has the code.
+    package var email: String?
+    /// As the activity log names them.
+    package var maker: String
+    package var created: Int64
+    package var expires: Int64
+    package var used: Int64?
+    /// E-mail of whoever did.
+    package var usedBy: String?
+
+    package init(id: String, role: Accounts.Role, email: String?, maker: String, created: Int64, expires: Int64) {
+        self.id = id
+        self.role = role
+        self.email = email
+        self.maker = maker
+        self.created = created
+        self.expires = expires
+    }
+}
+
+/// What something of ours is signed with.
+package struct KeyRecord: Sendable, Equatable {
+    package enum Purpose: String, Sendable { case jwt, url }
+
+    package var id: String
+    package var purpose: Purpose
+    package var secret: [UInt8]
+    package var created: Int64
+
+    package init(id: String, purpose: Purpose, secret: [UInt8], created: Int64) {
+        self.id = id
+        self.purpose = purpose
+        self.secret = secret
+        self.created = created
     }
 }
 
@@ -92,6 +155,10 @@ package struct CertificateRecord: Sendable, Equatable {
 package struct Activity: Sendable, Equatable {
     /// What happened; the raw value is the name in the API.
     package enum Kind: String, Sendable, CaseIterable {
+        case login = "LOGIN"
+        case loginFailed = "LOGIN_FAILED"
+        case logout = "LOGOUT"
+        case deviceUpdated = "DEVICE_UPDATED"
         case userRegistered = "USER_REGISTERED"
         case userBlocked = "USER_BLOCKED"
         case userUnblocked = "USER_UNBLOCKED"
@@ -103,6 +170,13 @@ package struct Activity: Sendable, Equatable {
         case deviceBlocked = "DEVICE_BLOCKED"
         case deviceUnblocked = "DEVICE_UNBLOCKED"
         case credentialsRotated = "CREDENTIALS_ROTATED"
+        case inviteCreated = "INVITE_CREATED"
+        case inviteDeleted = "INVITE_DELETED"
+        case devicesImported = "DEVICES_IMPORTED"
+        case keyRotated = "KEY_ROTATED"
+        case clientDisconnected = "CLIENT_DISCONNECTED"
+        case retainedDeleted = "RETAINED_DELETED"
+        case sessionDeleted = "SESSION_DELETED"
         case serviceAdded = "SERVICE_ADDED"
         case serviceBlocked = "SERVICE_BLOCKED"
         case serviceUnblocked = "SERVICE_UNBLOCKED"

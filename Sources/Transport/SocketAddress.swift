@@ -92,6 +92,13 @@ package struct SocketAddress: Sendable {
         }
     }
 
+    /// The 4 or 16 bytes that a text means as an address; nil: it is none. The corresponding C function is `inet_pton`.
+    package static func bytes(of text: String) -> [UInt8]? {
+        var bytes = [UInt8](repeating: 0, count: 16)
+        if unsafe inet_pton(AF_INET, text, &bytes) == 1 { return Array(bytes[..<4]) }
+        return unsafe inet_pton(AF_INET6, text, &bytes) == 1 ? bytes : nil
+    }
+
     /// 0 for a unix socket.
     package var port: UInt16 {
         switch place {

@@ -3,6 +3,7 @@ internal import Broker
 internal import Configuration
 internal import Durability
 internal import Glibc
+internal import HTTP
 internal import Logging
 internal import Management
 internal import Server
@@ -34,7 +35,8 @@ struct OpenData {
             }
             let store = try FleetStore(in: directory, version: martletVersion, now: currentMilliseconds())
             let management = try Management(
-                store, in: directory, sessions: LiveSessions(server: server),
+                store, in: directory, broker: LiveBroker(server: server), passwords: server,
+                settings: { server.managementSettings },
                 reloadCertificates: { try server.reloadTLS() },
                 onChange: { server.adopt($0) })
             self.management = management
@@ -72,7 +74,14 @@ struct OpenData {
     func start(_ server: BrokerServer, _ configuration: Configuration, _ logger: Logger) async throws {
         if let management {
             try await management.takeOverCertificates(for: .local("start"))
+            try await management.ensureTokenKey()
+            try await management.endOverdueLogIns()
             server.adopt(await management.accounts)
+            let api = API(
+                management, accounts: { server.accounts }, settings: { server.apiSettings },
+                parseAddress: { SocketAddress.bytes(of: $0) }, isReady: { await server.isServing() },
+                report: { logger.error("a request failed", metadata: ["request": "\($0)"]) })
+            server.setHandler { await api.respond(to: $0) }
         }
         if let broker {
             await server.begin(storing: broker, with: try await broker.load(listeners: configuration.listeners.count))
@@ -93,6 +102,16 @@ struct OpenData {
         control?.start()
     }
 
+    /// Ends log-ins when their time is over, until it is cancelled.
+    func watchLogIns() async {
+        guard let management else { return }
+        while !Task.isCancelled {
+            // A failing disk ends them a second later, and nobody stays signed in on that account: their time is looked at too.
+            _ = try? await management.endOverdueLogIns()
+            try? await Task.sleep(for: .seconds(1))
+        }
+    }
+
     /// The subcommands reach nobody from now on.
     func stop() { control?.stop() }
 
@@ -104,22 +123,4 @@ struct OpenData {
         async let managementIsClosed: Void? = management?.close()
         _ = try await (brokerIsClosed, managementIsClosed)
     }
-}
-
-/// The sessions of the broker in this process.
-private struct LiveSessions: SessionKeeper {
-    let server: BrokerServer
-
-    func sessions() async -> [SessionSummary] {
-        let now = Clock.now
-        return await server.sessions().map { session in
-            SessionSummary(
-                client: session.client.description,
-                userName: session.participant?.principal.userName.map { String(decoding: $0, as: UTF8.self) },
-                isConnected: session.absentSince == nil, absentSince: session.absentSince.map(now.time),
-                queued: session.queued)
-        }
-    }
-
-    func removeSession(of client: String) async -> Bool { await server.removeSession(of: ClientIdentifier(client)) }
 }

@@ -1,11 +1,12 @@
 internal import ArgumentParser
+internal import JSON
 internal import Management
 
 /// `martlet device ...`
 struct DeviceCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "device", abstract: "Devices and their credentials.",
-        subcommands: [Add.self, List.self, Block.self, Credentials.self, Remove.self])
+        subcommands: [Add.self, Import.self, List.self, Block.self, Credentials.self, Remove.self])
 
     struct Add: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
@@ -16,6 +17,8 @@ struct DeviceCommand: AsyncParsableCommand {
         @Option(help: "E-mail address of whom it belongs to.") var owner: String?
         @Option(help: "What kind of device it is: those of one model share firmware.") var model: String?
         @Option(name: .customLong("mac"), help: "Its MAC address.") var macAddress: String?
+        @Option(name: .customLong("claim-code"), help: "For one that was imported: what it came with.")
+        var claimCode: String?
         @Flag(help: "Print JSON.") var json = false
         @OptionGroup var data: DataOption
 
@@ -26,6 +29,7 @@ struct DeviceCommand: AsyncParsableCommand {
                     [
                         "deviceId": .string(deviceId), "name": .optional(name), "owner": .optional(owner),
                         "model": .optional(model), "macAddress": .optional(macAddress),
+                        "claimCode": .optional(claimCode),
                     ])
                 let canonical = answer["device"]?["deviceId"]?.string ?? deviceId
                 ManagementOutput.print(

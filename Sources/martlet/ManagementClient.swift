@@ -1,5 +1,7 @@
 internal import ArgumentParser
+internal import Configuration
 internal import Glibc
+internal import JSON
 internal import Management
 internal import Server
 internal import Store
@@ -10,7 +12,7 @@ struct DataOption: ParsableArguments {
     @Option(name: .customLong("data"), help: "The data directory (MARTLET_DATA_DIR, or else ./martlet-data).")
     var given: String?
 
-    var path: String { given ?? environment()["MARTLET_DATA_DIR"] ?? "./martlet-data" }
+    var path: String { given ?? environment()["MARTLET_DATA_DIR"] ?? Configuration.defaultDataDirectory }
 }
 
 /// Where the subcommands that manage something find who does it: the broker that runs on the data directory, or, without
@@ -71,7 +73,7 @@ final class ManagementClient {
             for warning in directory.warnings { write("martlet: \(warning)", to: STDERR_FILENO) }
             let store = try FleetStore(in: directory, version: martletVersion, now: currentMilliseconds())
             return .files(
-                try Management(store, in: directory, sessions: StoredSessions(directory: directory)))
+                try Management(store, in: directory, broker: StoredBroker(directory: directory)))
         }
     }
 
@@ -117,11 +119,16 @@ final class ManagementClient {
     }
 
     /// All elements of a list that is answered in pages.
-    func list(_ command: String, _ name: String) async throws(Failure) -> [JSONValue] {
+    func list(
+        _ command: String, _ name: String, _ members: [String: JSONValue] = [:]
+    ) async throws(Failure) -> [JSONValue] {
         var elements: [JSONValue] = []
         for page in 1... {
             let data = try await perform(
-                command, ["page": .integer(Int64(page)), "limit": .integer(Int64(ManagementCommand.PageRequest.most))])
+                command,
+                members.merging([
+                    "page": .integer(Int64(page)), "limit": .integer(Int64(ManagementCommand.PageRequest.most)),
+                ]) { $1 })
             elements += data[name]?.array ?? []
             if data["count"]?.integer != Int64(ManagementCommand.PageRequest.most) { break }
         }

@@ -33,7 +33,7 @@ struct Martlet: AsyncParsableCommand {
         version: "martlet \(martletVersion)",
         subcommands: [
             Serve.self, CheckConfig.self, UserCommand.self, DeviceCommand.self, ServiceCommand.self,
-            SessionCommand.self,
+            SessionCommand.self, ClientCommand.self, RetainedCommand.self, KeyCommand.self,
             Certs.self, PasswdCommand.self, AclCommand.self, BackupCommand.self, RestoreCommand.self,
             ConformanceCommand.self,
         ],

@@ -135,7 +135,9 @@ struct Serve: AsyncParsableCommand {
         let watchdog = Task { await manager.watch { await server.answer() } }
         let upkeep = CertificateUpkeep(server: server, directory: certificates, logger: logger)
         let renewal = Task { await upkeep.run() }
+        let logIns = Task { await data?.watchLogIns() }
         defer {
+            logIns.cancel()
             renewal.cancel()
             requests.cancel()
             watchdog.cancel()
@@ -155,7 +157,10 @@ struct Serve: AsyncParsableCommand {
         }
         data?.stop()
         renewal.cancel()
-        await renewal.value  // It may be writing.
+        logIns.cancel()
+        // They may be writing.
+        await renewal.value
+        await logIns.value
         try await data?.close()
     }
 

@@ -1,11 +1,15 @@
 internal import ArgumentParser
+internal import JSON
 internal import Management
 
 /// `martlet user ...`
 struct UserCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "user", abstract: "People who sign in with e-mail and password.",
-        subcommands: [Add.self, List.self, Block.self, Password.self, Role.self, Remove.self])
+        subcommands: [
+            Add.self, List.self, Block.self, Password.self, Role.self, Remove.self, Invite.self, Invites.self,
+            Uninvite.self,
+        ])
 
     /// How a password is chosen.
     struct PasswordOptions: ParsableArguments {
@@ -135,6 +139,71 @@ struct UserCommand: AsyncParsableCommand {
         func run() async throws {
             try await managing(data.path) { client in
                 try await client.perform("deleteUser", ["email": .string(email)])
+            }
+        }
+    }
+
+    struct Invite: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Let somebody make an account for themselves; prints a code, once.")
+
+        @Option(help: "For this e-mail address only.") var email: String?
+        @Flag(help: "They may do everything.") var admin = false
+        @Option(help: "How long it counts, 1 to 90.") var days = 7
+        @Flag(help: "Print JSON.") var json = false
+        @OptionGroup var data: DataOption
+
+        func validate() throws {
+            guard (1...90).contains(days) else { throw ValidationError("--days takes 1 to 90") }
+        }
+
+        func run() async throws {
+            try await managing(data.path, makesDirectory: true) { client in
+                let answer = try await client.perform(
+                    "createInvite",
+                    [
+                        "email": .optional(email), "role": .string(admin ? "admin" : "user"),
+                        "expiresIn": .integer(Int64(days) * 86_400),
+                    ])
+                if json { return ManagementOutput.print(answer.text) }
+                let lines = [
+                    "code   \(answer["code"]?.string ?? "")", "until  \(answer["invite"]?["expiresAt"]?.string ?? "")",
+                    "The code is shown this once, and counts once: as 'inviteCode' of POST /api/auth/register.",
+                ]
+                ManagementOutput.print(lines.joined(separator: "\n"))
+            }
+        }
+    }
+
+    struct Invites: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "List invites; those that were used, or are over, until a month later.")
+
+        @Flag(help: "Print JSON.") var json = false
+        @OptionGroup var data: DataOption
+
+        func run() async throws {
+            try await managing(data.path) { client in
+                ManagementOutput.print(
+                    try await client.list("listInvites", "invites"), json: json,
+                    columns: [
+                        ("INVITE", "id"), ("FOR", "email"), ("ROLE", "role"), ("BY", "createdBy"),
+                        ("UNTIL", "expiresAt"),
+                        ("USED BY", "usedBy"),
+                    ])
+            }
+        }
+    }
+
+    struct Uninvite: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Call an invite back.")
+
+        @Argument(help: "Its id, as 'martlet user invites' shows it.") var invite: String
+        @OptionGroup var data: DataOption
+
+        func run() async throws {
+            try await managing(data.path) { client in
+                try await client.perform("deleteInvite", ["inviteId": .string(invite)])
             }
         }
     }

@@ -236,8 +236,8 @@ private func problem(_ bytes: [UInt8]) -> String? {
         ("MARTLET_PROTOCOL", "mqtt", "'protocol' belongs to a listener; only a file can set it"),
         ("MARTLET_MOUNT_POINT", "x", "'mount_point' belongs to a listener; only a file can set it"),
         (
-            "MARTLET_REGISTRATION", "open",
-            "'registration open' is not built yet, and is not ignored; take it out if you can do without it"
+            "MARTLET_DEVICE_OFFLINE_AFTER", "30s",
+            "'device_offline_after 30s' is not built yet, and is not ignored; take it out if you can do without it"
         ),
         (
             "MARTLET_PLUGIN", "x",

@@ -46,11 +46,15 @@ import Testing
                     "Port 9001 on all addresses: MQTT over WebSocket, not encrypted. IPv4 only. Interface eth0 only. "
                         + "Only through a proxy that sends the PROXY header, version 2, for clients that use TLS. Web "
                         + "pages only from https://a or https://b. Anyone may connect without a user name; who gives "
-                        + "one needs its password in p. Client identifiers begin with d-. The user name is the client "
-                        + "identifier. An empty client identifier is refused. Every topic is open to them.",
+                        + "one needs its password in p, or is a device, a person or a service of ./martlet-data. "
+                        + "Client identifiers begin with d-. The user name is the client identifier. An empty client "
+                        + "identifier is refused. Every topic but the management's is open to them; to devices, people "
+                        + "and services, as their policies say.",
                     "Port 80 on all addresses: HTTP, not encrypted, and MQTT over WebSocket at /mqtt. Anyone may "
-                        + "connect without a user name; who gives one needs its password in p. Client identifiers begin "
-                        + "with d-. An empty client identifier is refused. Every topic is open to them.",
+                        + "connect without a user name; who gives one needs its password in p, or is a device, a person "
+                        + "or a service of ./martlet-data. Client identifiers begin with d-. An empty client identifier "
+                        + "is refused. Every topic but the management's is open to them; to devices, people and "
+                        + "services, as their policies say.",
                 ]
             ),
             (

@@ -53,9 +53,9 @@ import Testing
         #expect(try again.user("u1") == ann)
         #expect(try again.device("B")?.owner == "ann@x")
         #expect(
-            try again.activity(device: "B", page: 1, limit: 10).elements.map(\.kind)
+            try again.activity(.init(device: "B"), page: 1, limit: 10).elements.map(\.kind)
                 == [.deviceBlocked, .deviceRegistered])
-        #expect(try again.activity(device: nil, page: 1, limit: 10).total == 5)
+        #expect(try again.activity(.init(), page: 1, limit: 10).total == 5)
         try again.close()
     }
 
@@ -83,11 +83,11 @@ import Testing
         #expect(try store.delete(device: "A", activity(.deviceDeleted, device: "A")) == ["1A"])
         #expect(try store.accounts().revokedCertificates == ["1A"])
         #expect(try store.accounts().devices.isEmpty)
-        let activities = try store.activity(device: nil, page: 1, limit: 10).total
+        let activities = try store.activity(.init(), page: 1, limit: 10).total
         for _ in 1...2 {
             try store.note(issued: [], revoked: [("2B", activity(.certificateRevoked))], reason: "keyCompromise")
         }
-        #expect(try store.activity(device: nil, page: 1, limit: 10).total == activities + 1, "revoked once")
+        #expect(try store.activity(.init(), page: 1, limit: 10).total == activities + 1, "revoked once")
         #expect(try store.accounts().revokedCertificates == ["1A", "2B"])
         try store.close()
     }
@@ -98,7 +98,7 @@ import Testing
         #expect(throws: (any Error).self) { try add("A", to: store) }
         #expect(throws: (any Error).self) { try add("B", owner: "nobody", to: store) }
         #expect(try store.accounts().devices.keys.sorted() == ["A"])
-        #expect(try store.activity(device: nil, page: 1, limit: 10).total == 1)
+        #expect(try store.activity(.init(), page: 1, limit: 10).total == 1)
         try store.close()
     }
 
@@ -247,7 +247,7 @@ import Testing
         #expect(accounts.people["bob@example.org"]?.isBlocked == true)
         #expect(accounts.people["bob@example.org"]?.devices == ["0C5D32DD2568"])
         #expect(accounts.services.keys.sorted() == ["node-red"])
-        #expect(try store.activity(device: nil, page: 1, limit: 50).total == 7)
+        #expect(try store.activity(.init(), page: 1, limit: 50).total == 7)
         try store.close()
     }
 }

@@ -2,6 +2,7 @@ import Access
 import Certificates
 import Foundation
 import Glibc
+import JSON
 import Management
 import Seeded
 import Store

@@ -141,6 +141,18 @@ final class ShardHarness {
         finish()
     }
 
+    /// As somebody who manages the broker does.
+    func disconnect(_ client: String, on shard: Int = 0) -> Bool {
+        let isEnded = shards[shard].state.disconnect(ClientIdentifier(client), now: now, into: &shards[shard].outbox)
+        apply(shard)
+        finish()
+        return isEnded
+    }
+
+    func clients(on shard: Int = 0, skipping: Int = 0, atMost: Int = .max) -> (clients: [ClientFigures], total: Int) {
+        shards[shard].state.clients(skipping: skipping, atMost: atMost)
+    }
+
     func end(_ connection: TestConnection, _ reason: CloseReason) {
         guard case .on(let shard, let number) = connection.place else { return }
         shards[shard].state.end(number, reason, now: now, into: &shards[shard].outbox)
