@@ -202,7 +202,7 @@ extension System {
             let client = try WebSocketClient(try WebClient(port: broker.port, receiveBufferBytes: 4_096), request: true)
             try client.connect("flood")
             let pings = [UInt8](repeatElement(webFrame(0x89, [UInt8](repeating: 1, count: 125)), count: 500).joined())
-            let sent = client.web.sendUntilBlocked(pings, limit: 64 << 20)
+            let sent = try client.web.stream.sendUntilBlocked(pings, limit: 64 << 20)
             #expect(sent < 64 << 20)
             #expect(broker.residentMegabytes < before + 32)
             let other = try WebSocketClient(port: broker.port)
@@ -475,115 +475,6 @@ private struct WebFrame: Equatable {
     let data: [UInt8]
 }
 
-/// Bytes over a socket, and the head of what answers a request.
-private final class WebClient {
-    private let descriptor: Int32
-    private var buffer: [UInt8] = []
-    private var taken = 0
-
-    init(port: UInt16, receiveBufferBytes: Int32? = nil) throws {
-        descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-        guard descriptor >= 0 else { throw Unexpected(errno: errno, during: "socket") }
-        var one: Int32 = 1
-        setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &one, socklen_t(MemoryLayout<Int32>.size))
-        if var bytes = receiveBufferBytes {
-            setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &bytes, socklen_t(MemoryLayout<Int32>.size))
-        }
-        guard withLoopback(port, { Glibc.connect(descriptor, $0, $1) }) == 0 else {
-            throw Unexpected(errno: errno, during: "connect")
-        }
-    }
-
-    deinit { close(descriptor) }
-
-    func send(_ bytes: [UInt8]) throws {
-        guard sendUntilBlocked(bytes, limit: bytes.count, within: 20) == bytes.count else {
-            throw Unexpected("the broker does not read")
-        }
-    }
-
-    /// `bytes` again and again; how many went before nobody read for so long.
-    func sendUntilBlocked(_ bytes: [UInt8], limit: Int, within seconds: Double = 1) -> Int {
-        var sent = 0
-        while sent < limit {
-            let start = sent % bytes.count
-            let count = bytes.withUnsafeBytes {
-                Glibc.send(
-                    descriptor, $0.baseAddress! + start, min($0.count - start, limit - sent),
-                    Int32(MSG_NOSIGNAL | MSG_DONTWAIT))
-            }
-            if count > 0 {
-                sent += count
-            } else if errno != EAGAIN || !wait(for: POLLOUT, until: Deadline(after: seconds * patience)) {
-                return sent
-            }
-        }
-        return sent
-    }
-
-    /// Says that nothing more comes.
-    func finish() { shutdown(descriptor, Int32(SHUT_WR)) }
-
-    /// The end without a word.
-    func reset() {
-        var option = linger(l_onoff: 1, l_linger: 0)
-        setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &option, socklen_t(MemoryLayout<linger>.size))
-        shutdown(descriptor, Int32(SHUT_RDWR))
-    }
-
-    var hasInput: Bool { buffer.count > taken || wait(for: POLLIN, until: Deadline(after: 0)) }
-
-    /// Whether it ends in time, having said so many bytes if that is asked.
-    func isClosed(within seconds: Double = 10, andSays count: Int? = nil) -> Bool {
-        let deadline = Deadline(after: seconds * patience)
-        do {
-            while try fill(until: deadline) {}
-            return count.map { buffer.count - taken == $0 } ?? true
-        } catch { return false }
-    }
-
-    func receive(_ count: Int, within seconds: Double = 10) throws -> [UInt8] {
-        let deadline = Deadline(after: seconds * patience)
-        while buffer.count - taken < count {
-            guard try fill(until: deadline) else { throw Unexpected("the broker closed the connection") }
-        }
-        defer { taken += count }
-        return Array(buffer[taken..<(taken + count)])
-    }
-
-    func answer() throws -> (status: Int, head: String, length: Int) {
-        var bytes: [UInt8] = []
-        while !bytes.ends(with: "\r\n\r\n") { bytes += try receive(1) }
-        let head = String(decoding: bytes, as: UTF8.self)
-        let words = head.split(separator: " ")
-        guard words.first == "HTTP/1.1", let status = Int(words[1]) else { throw Unexpected("no answer: \(head)") }
-        let line = head.split(separator: "\r\n").first { $0.hasPrefix("Content-Length: ") }
-        return (status, head, line.flatMap { Int($0.dropFirst("Content-Length: ".count)) } ?? 0)
-    }
-
-    private func fill(until deadline: Deadline) throws -> Bool {
-        if taken > 1 << 16 {
-            buffer.removeFirst(taken)
-            taken = 0
-        }
-        guard wait(for: POLLIN, until: deadline) else { throw Unexpected("nothing came in time") }
-        return try withUnsafeTemporaryAllocation(byteCount: 65_536, alignment: 1) { chunk in
-            let count = recv(descriptor, chunk.baseAddress, chunk.count, 0)
-            guard count >= 0 || errno == ECONNRESET else { throw Unexpected(errno: errno, during: "recv") }
-            buffer.append(contentsOf: chunk.prefix(max(count, 0)))
-            return count > 0
-        }
-    }
-
-    private func wait(for event: Int32, until deadline: Deadline) -> Bool {
-        var entry = pollfd(fd: descriptor, events: Int16(event), revents: 0)
-        while true {
-            let count = poll(&entry, 1, deadline.remainingMilliseconds)
-            if count >= 0 { return count > 0 }
-        }
-    }
-}
-
 /// MQTT in frames, written from RFC 6455.
 private final class WebSocketClient {
     let web: WebClient
@@ -661,8 +552,4 @@ private final class WebSocketClient {
     }
 
     func isClosed() -> Bool { web.isClosed(andSays: 0) }
-}
-
-extension [UInt8] {
-    fileprivate func ends(with text: String) -> Bool { suffix(text.utf8.count).elementsEqual(text.utf8) }
 }

@@ -36,8 +36,7 @@ extension System {
                 #expect(lstat("\(broker.data)/\(name)", &status) == 0, "\(name)")
                 #expect(status.st_mode & 0o777 == mode, "\(name)")
             }
-            #expect(accepts(StandardMartlet.securePort))
-            #expect(!accepts(8080) || !broker.program.output.contains(":8080"))
+            for port in StandardMartlet.fixedPorts { #expect(accepts(port), "\(port)") }
             let password = try firstPassword()
             #expect(password.utf8.count >= 16)
             #expect(!broker.program.output.contains(password))

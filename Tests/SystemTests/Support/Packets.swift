@@ -5,7 +5,7 @@ enum Packet {
     static func connect(
         _ identifier: String, cleanSession: Bool = true, keepAlive: UInt16 = 0,
         will: (topic: String, payload: String, qos: UInt8)? = nil,
-        level: UInt8 = 4, name: String = "MQTT"
+        level: UInt8 = 4, name: String = "MQTT", userName: String? = nil, password: String? = nil
     ) -> [UInt8] {
         var connect = Wire.Connect(clientIdentifier: Array(identifier.utf8))
         connect.protocolName = Array(name.utf8)
@@ -14,6 +14,8 @@ enum Packet {
         connect.keepAlive = keepAlive
         connect.will = will.map { (Array($0.topic.utf8), Array($0.payload.utf8)) }
         connect.willQoS = will?.qos ?? 0
+        connect.userName = userName.map { Array($0.utf8) }
+        connect.password = password.map { Array($0.utf8) }
         return packet(0x10, connect.body)
     }
 

@@ -3,10 +3,11 @@ import Foundation
 import Glibc
 import Testing
 
-/// A broker as somebody starts it who has configured nothing: `martlet serve -p PORT --data DIR`, with TLS on 8883, which
-/// only one can have at a time.
+/// A broker as somebody starts it who has configured nothing: `martlet serve -p PORT --data DIR`, with TLS on 8883, HTTP on
+/// 8080 and 8443, which only one can have at a time.
 final class StandardMartlet {
     static let securePort: UInt16 = 8883
+    static let fixedPorts: [UInt16] = [securePort, 8080, 8443]
 
     let port: UInt16
     let directory: TemporaryDirectory
@@ -23,8 +24,8 @@ final class StandardMartlet {
         self.directory = try directory ?? TemporaryDirectory()
         data = "\(self.directory.path)/\(name)"
         port = try freePort()
-        guard eventually(within: 60, { !accepts(Self.securePort) }) else {
-            throw Unexpected("somebody else has port \(Self.securePort)")
+        for port in Self.fixedPorts {
+            guard eventually(within: 60, { !accepts(port) }) else { throw Unexpected("somebody else has port \(port)") }
         }
         program = try Program(
             Martlet.binary, ["serve", "-p", "\(port)", "--data", data],
