@@ -10,7 +10,7 @@ SECONDS      ?= 60
 FUZZ_ARGS    ?=
 SOURCES      := Sources Tests Package.swift
 
-.PHONY: run build test dist format lint bench sanitize soak fuzz clean
+.PHONY: run build test dist format lint bench bench-rest sanitize soak fuzz clean
 
 ## Builds release and starts the broker; `make run ARGS='-p 1884 -v'` passes flags on.
 run: build
@@ -46,6 +46,12 @@ bench: build
 	@PATH="$(CURDIR)/.tools/bin:$$PATH:/usr/sbin" MARTLET="$(CURDIR)/.build/release/martlet" \
 		bench/compare.py --set $(SET) --rounds $(ROUNDS) $(BENCH_ARGS) \
 		$(addprefix --broker ,$(BROKERS))
+
+## What a REST request costs; `make bench-rest BENCH_ARGS='--rounds 5 --fleet'`.
+bench-rest: build
+	@Tests/Support/install bench rest
+	@$(MAKE) --no-print-directory -C bench
+	@MARTLET="$(CURDIR)/.build/release/martlet" bench/rest.py $(BENCH_ARGS)
 
 ## The socket suite against binaries that watch for races and for memory errors.
 sanitize:
