@@ -20,7 +20,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
         // Requests, responses and their fields, as the field's servers and clients have them.
         .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
-        // `Deque`, the queue of a session.
+        // `Deque`, the queue of a session, and `Heap`, who is missed next.
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         // SQLite for the fleet: migrations, statements and rows as values; and its C interface for the broker's own store.
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
@@ -43,12 +43,21 @@ let package = Package(
         .target(name: "Certificates", dependencies: ["COpenSSL", "Cryptography"], swiftSettings: settings),
         .target(
             name: "Store",
-            dependencies: ["Access", "Cryptography", "JSON", .product(name: "GRDB", package: "GRDB.swift")],
+            dependencies: [
+                "Access", "Cryptography", "Fleet", "JSON", "Locks", .product(name: "GRDB", package: "GRDB.swift"),
+            ],
+            swiftSettings: settings),
+        .target(
+            name: "Fleet",
+            dependencies: [
+                "JSON", "Locks", .product(name: "DequeModule", package: "swift-collections"),
+                .product(name: "HeapModule", package: "swift-collections"),
+            ],
             swiftSettings: settings),
         .target(
             name: "Management",
             dependencies: [
-                "Access", "Certificates", "Configuration", "Cryptography", "HTTP", "JSON", "Locks", "Store",
+                "Access", "Certificates", "Configuration", "Cryptography", "Fleet", "HTTP", "JSON", "Locks", "Store",
                 .product(name: "HTTPTypes", package: "swift-http-types"),
             ],
             swiftSettings: settings),
@@ -83,7 +92,7 @@ let package = Package(
         .target(
             name: "Server",
             dependencies: [
-                "Access", "Broker", "Configuration", "CLinux", "Cryptography", "Durability", "HTTP", "Locks",
+                "Access", "Broker", "Configuration", "CLinux", "Cryptography", "Durability", "Fleet", "HTTP", "Locks",
                 "Management",
                 "MQTT", "Transport", .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Logging", package: "swift-log"),
@@ -101,8 +110,8 @@ let package = Package(
             name: "martlet",
             dependencies: [
                 "Access", "Backup", "Broker", "Certificates", "Configuration", "Conformance", "Cryptography",
-                "Durability", "HTTP", "JSON", "Locks", "Logs", "MQTT", "Management", "Server", "Store", "Transport",
-                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "Durability", "Fleet", "HTTP", "JSON", "Locks", "Logs", "MQTT", "Management", "Server", "Store",
+                "Transport", .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: settings
@@ -128,6 +137,7 @@ let package = Package(
                 "Backup", "Cryptography", "Seeded", "Store",
                 .product(name: "GRDBSQLite", package: "GRDB.swift"),
             ], swiftSettings: testSettings),
+        .testTarget(name: "FleetTests", dependencies: ["Fleet", "JSON", "Seeded"], swiftSettings: testSettings),
         .testTarget(name: "MQTTTests", dependencies: ["MQTT", "Seeded"], swiftSettings: testSettings),
         // What a broker must do, and random programs to ask it: for two of the suites.
         .target(

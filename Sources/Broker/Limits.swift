@@ -86,6 +86,8 @@ package struct Limits: Sendable {
     package static let filterLevelsReviewed = 1024
     /// The longest topic that a session remembers as one that its client may write to.
     package static let rememberedTopicBytes = 128
+    /// Commands on their way before those of sessions that are gone are looked for; a power of two, as is each next time.
+    package static let commandsBeforeSweep = 1024
     /// Sessions that are reviewed in one step when the rules have changed.
     package static let sessionsReviewedAtOnce = 256
     /// Nodes of the retained tree that are looked at in one slice, under the directory's lock; and slices in one step.

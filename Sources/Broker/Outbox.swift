@@ -31,12 +31,19 @@ package enum CloseReason: Error, Equatable, Sendable {
     static let beforeConnect = protocolViolation("a packet before CONNECT [MQTT-3.1.0-1]")
 }
 
-/// What is worth a line in the log. Rare: no message causes one.
+/// What is worth a line in the log, or has to be known by whoever manages devices. Rare: no message causes one, but those of
+/// devices.
 package enum BrokerEvent: Equatable, Sendable {
     case connected(
         ConnectionNumber, client: ClientIdentifier, version: ProtocolVersion, userName: [UInt8]?, cleanSession: Bool,
         keepAlive: UInt16, sessionPresent: Bool)
     case closed(ConnectionNumber, client: ClientIdentifier?, reason: CloseReason)
+    /// Only where `ShardState.tellsOfDevices`.
+    case deviceMessage(DeviceMessage)
+    /// An administrator asks for something; `ShardState.answer` answers.
+    case request(ConnectionNumber, person: String, payload: [UInt8])
+    /// The device has acknowledged it.
+    case commandDelivered(UInt64, device: String)
     /// Only where `Outbox.notesSubscriptions`; so is its counterpart.
     case subscribed(client: ClientIdentifier, filter: [UInt8], qos: QoS)
     case unsubscribed(client: ClientIdentifier, filter: [UInt8])
@@ -50,6 +57,21 @@ package enum BrokerEvent: Equatable, Sendable {
     case takeoverFightOver(client: ClientIdentifier, takeovers: Int)
     /// Somebody guesses: from now on sign-ins wait, or are refused without a look at the password.
     case signInsThrottled(SignInThrottle.Beginning, name: [UInt8], SignInThrottle.Source)
+}
+
+/// A message on one of the topics on which devices report (`devices/{deviceId}/...`): for whoever manages them, besides those
+/// who have subscribed.
+package struct DeviceMessage: Equatable, Sendable {
+    package enum Kind: Sendable, Equatable {
+        case health, status, otaStatus
+        /// Telemetry: that it came is all that is told.
+        case other
+    }
+
+    /// As the topic has it; nobody may be registered by that name.
+    package let device: String
+    package let kind: Kind
+    package let payload: [UInt8]
 }
 
 /// What should happen, as a test or a person reads it. `Outbox` keeps it in 12 bytes.

@@ -196,6 +196,9 @@ extension ShardState {
     @inline(__always)
     mutating func mayReceive(_ slot: Int, _ message: Span<UInt8>) -> Bool {
         if sessions[slot].accessGeneration != accessGeneration { setRights(slot) }
+        if tellsOfDevices, message.count > 2, message[2] == UInt8(ascii: "$"), !mayManage(slot, message) {
+            return false
+        }
         guard sessions[slot].asksToRead else { return true }
         return sessions[slot].rights.mayRead(message.extracting(2..<(2 + (Int(message[0]) << 8 | Int(message[1])))))
     }

@@ -33,6 +33,7 @@ extension ShardState {
         // An identifier that nothing awaits is ignored: after a reconnect it may answer what was sent before.
         let slot = connections[Int(number)].slot
         guard sessions[slot].outgoing.acknowledge(identifier, held: &held, ledger: &ledger) else { return }
+        noteAcknowledged(identifier, slot, &outbox)
         catchUp(number, into: &outbox)
     }
 
@@ -43,6 +44,7 @@ extension ShardState {
         // Also for one that nothing awaits: the client then finishes the handshake and frees the identifier.
         let ticket = sessions[connections[Int(number)].slot].outgoing.received(
             identifier, held: &held, ledger: &ledger)
+        noteAcknowledged(identifier, connections[Int(number)].slot, &outbox)
         acknowledge(number, .publishRelease, identifier, &outbox, after: ticket)  // [MQTT-4.6.0-4]
         if limits.inFlightBytes > 0 { catchUp(number, into: &outbox) }  // Its bytes are on their way no more.
     }

@@ -44,7 +44,8 @@ extension ShardState {
         var budget = limits.messagesPerStep
         while budget > 0, let (item, isDuplicate) = nextMessage(slot) {
             budget -= 1
-            if let message = item.message, !mayReceive(slot, message.bytes.span) {
+            let now = connections[Int(number)].latestPacket
+            if let message = item.message, !mayReceive(slot, message.bytes.span) || isExpired(item, slot, now: now) {
                 counters.publishesWithheld += 1
                 sessions[slot].outgoing.withdraw(item, held: &held, ledger: &ledger)
                 continue

@@ -65,12 +65,17 @@ extension ShardState {
         _ publish: Publish, _ topic: Span<UInt8>, _ body: Span<UInt8>, _ number: ConnectionNumber,
         into outbox: inout Outbox
     ) {
+        if tellsOfDevices, topic.beginsWithDollar, tellRequest(topic, body.extracting(publish.payload), number, &outbox)
+        {
+            return
+        }
         guard isWelcome(topic, payloadBytes: publish.payload.count) else { return }
         let slot = connections[Int(number)].slot
         guard mayWrite(slot, topic) else {
             counters.publishesDenied += 1
             return
         }
+        if tellsOfDevices { tellOfDevice(topic, body.extracting(publish.payload), &outbox) }
         route(publish, topic, body.extracting(publish.payload), slot, into: &outbox)
     }
 

@@ -74,6 +74,11 @@ package struct ShardState: Sendable {
     package internal(set) var shedding = Shedding.none
     var sheddingFrom: Int?
 
+    /// What devices report is told.
+    package var tellsOfDevices = false
+    /// On their way to devices.
+    var commands: [CommandPlace: PendingCommand] = [:]
+
     var receivers: [Receiver] = []
     private var due: [UInt32] = []
 

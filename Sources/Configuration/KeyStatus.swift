@@ -34,11 +34,11 @@ extension Configuration.Key {
         case .persistence, .persistenceLocation, .durability, .durabilityTopic: .honoured
         case .protocol, .webSocketsOrigin: .honoured
         case .baseURL, .registration, .corsOrigins, .trustedProxies, .jwtLifetime, .maxDevicesPerUser: .honoured
+        case .deviceOfflineAfter, .activityRetention, .healthRetention: .honoured
         // What they ask for at the latest has always been done already.
         case .autosaveInterval, .autosaveOnChanges: .honoured
 
-        case .firmwareURLTTL, .firmwareVerifier, .deviceOfflineAfter: .notBuilt
-        case .activityRetention, .healthRetention: .notBuilt
+        case .firmwareURLTTL, .firmwareVerifier: .notBuilt
 
         case .persistenceFile: .accepted("what is kept lies in 'broker.db'")
         case .retainedPersistence: .accepted("it is an old name; what counts is 'persistence'")

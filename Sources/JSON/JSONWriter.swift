@@ -58,7 +58,7 @@ extension JSONValue {
     }
 }
 
-/// An object that is text already, its members in the order in which they came: a list of many costs a quarter of what their
+/// An object (or, `verbatim`, any value) that is text already, its members in the order in which they came: a list of many costs a quarter of what their
 /// values would.
 package struct JSONText: Sendable, Equatable {
     private(set) var bytes: [UInt8] = []
@@ -69,6 +69,23 @@ package struct JSONText: Sendable, Equatable {
         bytes.append(UInt8(ascii: "{"))
         members(&self)
         bytes.append(UInt8(ascii: "}"))
+    }
+
+    /// What somebody has written, if it is JSON: it stays as it is.
+    package init?(verbatim bytes: [UInt8]) {
+        guard JSONValue(parsing: bytes) != nil else { return nil }
+        self.bytes = bytes
+    }
+
+    /// With the members of another behind its own, of which it has none.
+    package func adding(_ other: JSONText) -> JSONText {
+        guard other.bytes.count > 2 else { return self }
+        guard bytes.count > 2 else { return other }
+        var sum = self
+        sum.bytes.removeLast()
+        sum.bytes.append(UInt8(ascii: ","))
+        sum.bytes += other.bytes.dropFirst()
+        return sum
     }
 
     /// `name`: nothing that has to be escaped.

@@ -164,6 +164,7 @@ extension Management {
             "last": .string(last.record.deviceId),
         ]
         try saving { try store.add(rows, activity(.devicesImported, by: requester, detail)) }
+        fleet.add(rows.map(\.record.deviceId), at: now())
         adopt { accounts in
             for row in rows {
                 accounts.devices[row.record.deviceId] = Accounts.Device(

@@ -1,5 +1,6 @@
 internal import Access
 internal import Certificates
+internal import Fleet
 internal import JSON
 internal import Store
 
@@ -29,8 +30,8 @@ extension Management {
                 if !tags.isEmpty { record.tags = tags }
             }
         }
-        let now = milliseconds()
-        var record = DeviceRecord(id: Secrets.identifier(at: now), deviceId: id.text, name: name, registered: now)
+        let time = milliseconds()
+        var record = DeviceRecord(id: Secrets.identifier(at: time), deviceId: id.text, name: name, registered: time)
         record.model = model
         record.macAddress = macAddress
         record.owner = person?.email
@@ -39,6 +40,7 @@ extension Management {
         try store.add(
             record, owner: person?.id, secret: digest,
             activity(.deviceRegistered, by: requester, device: id.text, ["owner": .optional(person?.email)]))
+        fleet.add([id.text], at: now())
         adopt { accounts in
             accounts.devices[id.text] = Accounts.Device(deviceId: id.text, secret: digest)
             if let person {
@@ -85,6 +87,7 @@ extension Management {
         guard try device(id, requester).isBlocked != isBlocked else { return nil }
         let kind: Activity.Kind = isBlocked ? .deviceBlocked : .deviceUnblocked
         try store.setBlocked(isBlocked, device: id.text, activity(kind, by: requester, device: id.text))
+        fleet.setBlocked(isBlocked, id.text)
         adopt { $0.devices[id.text]?.isBlocked = isBlocked }
         return nil
     }
@@ -110,6 +113,7 @@ extension Management {
         }
         let revoked = try store.delete(
             device: id.text, activity(.deviceDeleted, by: requester, device: id.text))
+        fleet.remove(id.text)
         adopt { accounts in
             accounts.devices[id.text] = nil
             accounts.revokedCertificates.formUnion(revoked)
@@ -130,7 +134,7 @@ extension Management {
     }
 
     /// Others' devices are as if they were not there.
-    private func device(_ id: DeviceId, _ requester: Requester) throws(ManagementProblem) -> Accounts.Device {
+    func device(_ id: DeviceId, _ requester: Requester) throws(ManagementProblem) -> Accounts.Device {
         let isTheirs =
             !requester.isLimited
             || requester.person.flatMap { accounts.people[$0] }?.devices.contains(id.text) ?? false
@@ -140,20 +144,28 @@ extension Management {
         return device
     }
 
-    nonisolated func json(_ device: DeviceRecord) -> JSONValue {
-        .text(
-            JSONText {
-                $0.add("id", device.id)
-                $0.add("_id", device.id)
-                $0.add("deviceId", device.deviceId)
-                $0.add("name", device.name)
-                $0.add("owner", device.owner)
-                $0.add("model", device.model)
-                $0.add("macAddress", device.macAddress)
-                $0.add("tags", .array(device.tags.map { .string($0) }))
-                $0.add("registeredAt", timestamp(device.registered))
-                $0.add("blocked", .bool(device.isBlocked))
-            })
+    /// With what it does at this moment.
+    nonisolated func json(_ device: DeviceRecord) -> JSONValue { .text(withState(text(device), of: device.deviceId)) }
+
+    nonisolated func withState(_ record: JSONText, of device: String) -> JSONText {
+        let state = fleet.state(of: device) ?? DeviceState()
+        return record.adding(JSONText { state.write(into: &$0) })
+    }
+
+    /// What the store knows of it.
+    nonisolated func text(_ device: DeviceRecord) -> JSONText {
+        JSONText {
+            $0.add("id", device.id)
+            $0.add("_id", device.id)
+            $0.add("deviceId", device.deviceId)
+            $0.add("name", device.name)
+            $0.add("owner", device.owner)
+            $0.add("model", device.model)
+            $0.add("macAddress", device.macAddress)
+            $0.add("tags", .array(device.tags.map { .string($0) }))
+            $0.add("registeredAt", timestamp(device.registered))
+            $0.add("blocked", .bool(device.isBlocked))
+        }
     }
 
     func credentials(_ userName: String, _ secret: String) -> JSONValue {

@@ -31,6 +31,10 @@ package struct ManagementSettings: Sendable {
     /// Milliseconds of a log-in.
     package var tokenLifetime: Int64 = 24 * 3_600_000
     package var maxDevicesPerUser = 1000
+    /// Milliseconds, each.
+    package var deviceOfflineAfter: Int64 = 60_000
+    package var activityRetention: Int64 = 365 * 86_400_000
+    package var healthRetention: Int64 = 30 * 86_400_000
 
     package init() {}
 }

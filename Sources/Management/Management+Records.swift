@@ -55,14 +55,20 @@ extension Management {
         filter.kind = wanted.kind.flatMap(Activity.Kind.init)
         (filter.from, filter.to) = (wanted.from, wanted.to)
         let page = try store.activity(filter, page: request.page, limit: request.limit)
-        let entries = page.elements.map { entry in
-            JSONValue.object([
-                "time": timestamp(entry.time), "actor": .string(entry.actor), "address": .optional(entry.address),
-                "deviceId": .optional(entry.device), "kind": .string(entry.kind.rawValue),
-                "detail": JSONValue(parsing: Array(entry.detail.utf8)) ?? .null,
-            ])
-        }
-        return list("activity", entries, request, total: page.total)
+        return list("activity", page.elements.map(json), request, total: page.total)
+    }
+
+    nonisolated func json(_ entry: Activity) -> JSONValue {
+        .object([
+            "time": timestamp(entry.time), "actor": .string(entry.actor), "address": .optional(entry.address),
+            "deviceId": .optional(entry.device), "kind": .string(entry.kind.rawValue),
+            "detail": JSONValue(parsing: Array(entry.detail.utf8)) ?? .null,
+        ])
+    }
+
+    /// Each entry of the log, as a list of them has it, once it is written. In order; on the thread that has written it.
+    package nonisolated func tellOfActivity(_ listener: @escaping @Sendable ([[UInt8]]) -> Void) {
+        store.tellOfActivity { entries in listener(entries.map { self.json($0).bytes }) }
     }
 }
 

@@ -1,6 +1,7 @@
 package import Access
 internal import Certificates
 internal import Dispatch
+package import Fleet
 internal import FoundationEssentials
 package import JSON
 package import Store
@@ -64,18 +65,24 @@ package actor Management {
     private let onChange: @Sendable (Accounts) -> Void
     private let reloadCertificates: (@Sendable () async throws -> Void)?
     let broker: (any BrokerKeeper)?
+    /// The devices as they are.
+    package nonisolated let fleet: LiveFleet
+    /// Nil: nothing is done by itself.
+    private(set) var scheduler: Scheduler?
+    let now: @Sendable () -> Moment
     /// What the store holds.
     package internal(set) var accounts: Accounts
     let passwords: (any PasswordDesk)?
     let settings: @Sendable () -> ManagementSettings
 
     /// `onChange` gets the whole new value after each change, in order, before the change is answered. `milliseconds`:
-    /// since 1970. `broker`: nil where there is nothing of one. Reads the store, on the caller's thread.
+    /// since 1970. `broker`: nil where there is nothing of one. `isServing`: devices can connect; `now` then is by both clocks. Reads the store, on the caller's thread.
     package init(
         _ store: FleetStore, in directory: DataDirectory,
         milliseconds: @escaping @Sendable () -> Int64 = currentMilliseconds,
         broker: (any BrokerKeeper)? = nil, passwords: (any PasswordDesk)? = nil,
         settings: @escaping @Sendable () -> ManagementSettings = { ManagementSettings() },
+        isServing: Bool = false, now: @escaping @Sendable () -> Moment = { Moment(monotonic: 0, wall: 0) },
         reloadCertificates: (@Sendable () async throws -> Void)? = nil,
         onChange: @escaping @Sendable (Accounts) -> Void = { _ in }
     ) throws {
@@ -89,7 +96,13 @@ package actor Management {
         self.settings = settings
         self.onChange = onChange
         accounts = try store.accounts()
+        fleet = try LiveFleet(
+            store, offlineAfter: settings().deviceOfflineAfter, isServing: isServing, at: now())
+        self.now = now
     }
+
+    /// Whose jobs are listed.
+    package func setScheduler(_ scheduler: Scheduler) { self.scheduler = scheduler }
 
     /// Ends the store, and lets the next process have the directory; whatever is asked afterwards fails.
     package func close() throws {
@@ -118,6 +131,15 @@ package actor Management {
         var responses: [JSONValue] = []
         for command in commands { responses.append(await respond(to: command, from: requester)) }
         return Self.envelope(responses)
+    }
+
+    /// The same over MQTT, of somebody who was an administrator when they asked. Nothing secret goes this way.
+    package func respond(to request: [UInt8], fromAdministrator email: String, at address: String) async -> [UInt8] {
+        guard let person = accounts.people[email], person.role == .admin, !person.isBlocked else {
+            return Self.refusal(ManagementProblem(.forbidden, "this is for administrators"))
+        }
+        return await respond(
+            to: request, from: Requester(actor: email, address: address, person: email, receivesSecrets: false))
     }
 
     private func respond(to command: JSONValue, from requester: Requester) async -> JSONValue {
@@ -215,6 +237,9 @@ package actor Management {
             case .disconnectClient(let client): return try await disconnectClient(client, requester)
             case .listRetained(let filter, let page): return try await listRetained(filter, page)
             case .deleteRetained(let topic): return try await deleteRetained(topic, requester)
+            case .setLed(let id, let isOn): return try await setLed(id, isOn: isOn, requester)
+            case .sendCommand(let id, let payload, let seconds):
+                return try await sendCommand(id, payload, queueSeconds: seconds, requester)
             default: return try performAtOnce(command, for: requester)
             }
         } catch let problem as ManagementProblem {
@@ -253,11 +278,14 @@ package actor Management {
         case .removeService(let name): try removeService(name, requester)
         case .listCertificates(let page): try listCertificates(page)
         case .listActivity(let page, let filter): try listActivity(page, filter)
+        case .listJobs(let page): listJobs(page)
+        case .getDashboard(let page): try getDashboard(page, requester)
+        case .getDeviceHealth(let id, let from, let to): try getDeviceHealth(id, from: from, to: to, requester)
+        case .listDeviceActivity(let id, let page): try listDeviceActivity(id, page, requester)
         case .listKeys(let page): try listKeys(page)
         case .rotateKey: try rotateKey(requester)
         case .reloadCertificates, .registerUser, .setUserPassword, .listSessions, .deleteSession, .listClients,
-            .disconnectClient, .listRetained,
-            .deleteRetained:
+            .disconnectClient, .listRetained, .deleteRetained, .setLed, .sendCommand:
             preconditionFailure("perform() sees to it")
         }
     }

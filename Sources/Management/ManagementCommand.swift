@@ -27,6 +27,16 @@ package enum ManagementCommand: Sendable, Equatable {
     case rotateDeviceCredentials(DeviceId)
     case deleteDevice(DeviceId)
 
+    /// Its LED or relay.
+    case setLed(DeviceId, isOn: Bool)
+    /// `queueSeconds`: how long it waits for a device that is away; nil: it does not.
+    case sendCommand(DeviceId, payload: JSONValue, queueSeconds: Int64?)
+    /// Milliseconds since 1970; nil: a day until now.
+    case getDeviceHealth(DeviceId, from: Int64?, to: Int64?)
+    case listDeviceActivity(DeviceId, PageRequest)
+    /// All devices for administrators, one's own for others.
+    case getDashboard(PageRequest)
+
     case addService(ServiceName, policy: String)
     case listServices(PageRequest)
     case blockService(ServiceName, isBlocked: Bool)
@@ -44,6 +54,8 @@ package enum ManagementCommand: Sendable, Equatable {
     /// What log-ins are signed with.
     case rotateKey
 
+    /// What is done by itself.
+    case listJobs(PageRequest)
     case listCertificates(PageRequest)
     case listActivity(PageRequest, ActivityRequest)
     case reloadCertificates
@@ -80,10 +92,12 @@ package enum ManagementCommand: Sendable, Equatable {
         package init() {}
     }
 
-    /// Whether it is about one device, which its owner may do as well as an administrator.
+    /// Whether it is about one device, which its owner may do as well as an administrator, or about one's own.
     var isForOwners: Bool {
         switch self {
-        case .registerDevice, .getDevice, .updateDevice, .rotateDeviceCredentials, .deleteDevice: true
+        case .registerDevice, .getDevice, .updateDevice, .rotateDeviceCredentials, .deleteDevice, .setLed, .sendCommand,
+            .getDeviceHealth, .listDeviceActivity, .getDashboard:
+            true
         default: false
         }
     }
@@ -153,6 +167,26 @@ extension ManagementCommand {
         case "rotateDeviceCredentials": self = .rotateDeviceCredentials(try members.deviceId())
         case "deleteDevice": self = .deleteDevice(try members.deviceId())
 
+        case "setLed":
+            let id = try members.deviceId()
+            let state = try members.text("state")
+            guard ["ON", "OFF"].contains(state) else {
+                throw ManagementProblem(.invalidRequest, "'state' is ON or OFF")
+            }
+            self = .setLed(id, isOn: state == "ON")
+        case "sendCommand":
+            let id = try members.deviceId()
+            let seconds = try members.number("queue", OutgoingCommand.queueSeconds)
+            self = .sendCommand(id, payload: try members.payload(), queueSeconds: seconds)
+        case "getDeviceHealth":
+            let id = try members.deviceId()
+            let from = try members.optional("from", Fields.time)
+            self = .getDeviceHealth(id, from: from, to: try members.optional("to", Fields.time))
+        case "listDeviceActivity":
+            let id = try members.deviceId()
+            self = .listDeviceActivity(id, try members.page())
+        case "getDashboard": self = .getDashboard(try members.page())
+
         case "addService":
             let service = try ServiceName(members.text("name"))
             let policy = try members.optionalText("policy") ?? "backend"
@@ -180,6 +214,7 @@ extension ManagementCommand {
         case "listKeys": self = .listKeys(try members.page())
         case "rotateKey": self = .rotateKey
 
+        case "listJobs": self = .listJobs(try members.page())
         case "listCertificates": self = .listCertificates(try members.page())
         case "listActivity":
             var request = ActivityRequest()
@@ -269,6 +304,12 @@ extension ManagementCommand {
                 devices.append(device)
             }
             return devices
+        }
+
+        /// Whatever JSON it is.
+        mutating func payload() throws(ManagementProblem) -> JSONValue {
+            guard let payload = left.removeValue(forKey: "payload") else { throw missing("payload") }
+            return payload
         }
 
         mutating func deviceId() throws(ManagementProblem) -> DeviceId { try DeviceId(text("deviceId")) }

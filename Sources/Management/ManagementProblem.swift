@@ -40,6 +40,8 @@ package struct ManagementProblem: Error, Equatable, Sendable, CustomStringConver
         case tooLarge = "too_large"
         /// The request names another host than this one.
         case misdirected
+        /// Presence says that the device is not there.
+        case deviceOffline = "device_offline"
         /// The last administrator who can sign in.
         case lastAdmin = "last_admin"
         case ownAccount = "own_account"

@@ -30,7 +30,7 @@ extension BrokerServer: PasswordDesk {
     }
 
     package func mayRegister(from source: SignInThrottle.Source) -> Bool {
-        let now = Self.milliseconds()
+        let now = Self.milliseconds
         return registrations.withLock { registrations in
             guard registrations.permits([], from: source, at: now) else { return false }
             _ = registrations.failed([], from: source, at: now)
@@ -39,11 +39,11 @@ extension BrokerServer: PasswordDesk {
     }
 
     package func permits(_ name: [UInt8], from source: SignInThrottle.Source) -> Bool {
-        throttle.withLock { $0.permits(name, from: source, at: Self.milliseconds()) }
+        throttle.withLock { $0.permits(name, from: source, at: Self.milliseconds) }
     }
 
     package func note(_ proof: PasswordProof, _ name: [UInt8], from source: SignInThrottle.Source) {
-        let now = Self.milliseconds()
+        let now = Self.milliseconds
         throttle.withLock { throttle in
             switch proof {
             case .proven: throttle.succeeded(name, from: source, at: now)
@@ -53,8 +53,6 @@ extension BrokerServer: PasswordDesk {
             }
         }
     }
-
-    private static func milliseconds() -> Int64 { monotonicNanoseconds() / 1_000_000 }
 
     /// Who may sign in now. From any thread.
     package var accounts: Accounts { access.withLock { $0.accounts } }
@@ -67,6 +65,9 @@ extension BrokerServer: PasswordDesk {
         var settings = ManagementSettings()
         settings.tokenLifetime = management.tokenLifetime.milliseconds
         settings.maxDevicesPerUser = management.maxDevicesPerUser
+        settings.deviceOfflineAfter = management.deviceOfflineAfter.milliseconds
+        settings.activityRetention = management.activityRetention.milliseconds
+        settings.healthRetention = management.healthRetention.milliseconds
         return settings
     }
 }

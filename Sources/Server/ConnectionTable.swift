@@ -31,6 +31,8 @@ struct ConnectionTable {
         var awaitedHeader: AwaitedHeader?
         /// What lies between the bytes and MQTT; nil: nothing.
         var webSocket: WebSocketChannel?
+        /// The device that has signed in by it.
+        var device: String?
 
         /// Output that the kernel has not taken.
         var outputBytes: Int {

@@ -2,6 +2,7 @@ import Access
 import Broker
 import CLinux
 import Durability
+import Fleet
 import Glibc
 import Logging
 import MQTT
@@ -45,6 +46,21 @@ actor Shard: LoopActor {
     func take(_ rows: [QueuedMessage], of request: QueueRequest, isAll: Bool) {
         core.take(rows, of: request, isAll: isAll)
     }
+
+    // MARK: For whoever manages devices
+
+    func begin(_ feed: FleetFeed) { core.begin(feed) }
+    func deliver(
+        _ command: ApplicationMessage, number: UInt64, for device: String, within milliseconds: Int64,
+        to receivers: [Receiver], andOthers: Bool
+    ) -> Int {
+        core.deliver(
+            command, number: number, for: device, within: milliseconds, to: receivers, andOthers: andOthers)
+    }
+    func answer(_ message: ApplicationMessage, to person: String, _ receivers: [Receiver]) {
+        core.answer(message, to: person, receivers)
+    }
+    func devicesHeard(since instant: Instant) -> [(device: String, link: Link)] { core.devicesHeard(since: instant) }
 
     // MARK: For the server
 

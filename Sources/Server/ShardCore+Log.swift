@@ -1,5 +1,6 @@
 import Access
 import Broker
+import Fleet
 import Logging
 import MQTT
 import Transport
@@ -7,6 +8,7 @@ import Transport
 /// What is worth a line.
 extension ShardCore {
     mutating func note(_ event: BrokerEvent) {
+        if let feed { tell(feed, event) }
         guard !isPublishingLog else { return }
         switch event {
         case .connected(let number, let client, let version, let userName, let cleanSession, let keepAlive, let present):
@@ -27,6 +29,7 @@ extension ShardCore {
             if case .refused(let code) = reason { fields["returnCode"] = .stringConvertible(code.rawValue) }
             if reason.isMistake { fields["mistake"] = .stringConvertible(true) }
             log.notice("client disconnected", metadata: fields)
+        case .deviceMessage, .commandDelivered, .request: break
         case .subscribed(let client, let filter, let qos):
             let fields: Logger.Metadata = [
                 "client": "\(client)", "qos": .stringConvertible(qos.rawValue),

@@ -1,6 +1,7 @@
 import Broker
 import CLinux
 import Durability
+import Fleet
 import Glibc
 import Logging
 import MQTT
@@ -55,6 +56,8 @@ struct ShardCore: ~Copyable {
     var preparation: Preparation?
     /// Rounds for which nobody waits, since waiting was in vain lately.
     var unpreparedRounds = 0
+    /// Who is told of devices; nil: nobody manages any.
+    var feed: FleetFeed?
     var outbox: Outbox
     var table = ConnectionTable()
     var pool = BufferPool()

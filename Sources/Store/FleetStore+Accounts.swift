@@ -2,6 +2,7 @@ package import Access
 internal import FoundationEssentials
 internal import GRDB
 internal import JSON
+internal import Locks
 
 extension FleetStore {
     /// All who may sign in, at one moment.
@@ -77,6 +78,7 @@ extension FleetStore {
     // MARK: - The activity log
 
     func append(_ activity: Activity, to database: Database) throws {
+        appended.withLock { $0.append(activity) }
         try database.execute(
             sql: "INSERT INTO activity (time, actor, address, device, kind, detail) VALUES (?, ?, ?, ?, ?, ?)",
             arguments: [
@@ -91,25 +93,29 @@ extension FleetStore {
     /// Where nothing of ours has changed.
     package func append(_ activity: Activity) throws { try write { try append(activity, to: $0) } }
 
-    /// One that has come before, from the same actor and address within the hour, is counted there: `count` in its detail, and
-    /// its time is this one's.
+    /// Where one from the same actor and address has come within the hour, this one takes its place at the end, with a
+    /// `count` in its detail.
     package func appendCounted(_ activity: Activity) throws {
-        try write { database in
-            let earlier = try Row.fetchOne(
-                database,
+        try write { try appendCounted(activity, to: $0) }
+    }
+
+    func appendCounted(_ activity: Activity, to database: Database) throws {
+        let earlier = try Row.fetchOne(
+            database.cachedStatement(
                 sql: """
                     SELECT id, detail FROM activity WHERE kind = ? AND actor = ? AND address IS ? AND time > ?
                     ORDER BY id DESC LIMIT 1
-                    """,
-                arguments: [activity.kind.rawValue, activity.actor, activity.address, activity.time - 3_600_000])
-            guard let earlier else { return try append(activity, to: database) }
-            let text: String = earlier[1]
-            var detail = JSONValue(parsing: Array(text.utf8))?.object ?? [:]
-            detail["count"] = .integer((detail["count"]?.integer ?? 1) + 1)
-            try database.execute(
-                sql: "UPDATE activity SET time = ?, detail = ? WHERE id = ?",
-                arguments: [activity.time, JSONValue.object(detail).text, earlier[0] as Int64])
-        }
+                    """),
+            arguments: [activity.kind.rawValue, activity.actor, activity.address, activity.time - 3_600_000])
+        guard let earlier else { return try append(activity, to: database) }
+        let text: String = earlier[1]
+        let count = JSONValue(parsing: Array(text.utf8))?["count"]?.integer ?? 1
+        var counted = activity
+        var detail = JSONValue(parsing: Array(activity.detail.utf8))?.object ?? [:]
+        detail["count"] = .integer(count + 1)
+        counted.detail = JSONValue.object(detail).text
+        try database.execute(sql: "DELETE FROM activity WHERE id = ?", arguments: [earlier[0] as Int64])
+        try append(counted, to: database)
     }
 
     /// Which entries are wanted; nil: any.

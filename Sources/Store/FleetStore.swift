@@ -1,4 +1,5 @@
 internal import GRDB
+internal import Locks
 internal import Synchronization
 
 /// `fleet.db`: people, devices, services, what they sign in with, and who did what. One method per question; each that
@@ -15,6 +16,9 @@ package final class FleetStore: Sendable {
 
     let pool: DatabasePool
     private let versions = Atomic<UInt64>(0)
+    /// Entries of the log in the transaction that is under way; only one writes at a time.
+    let appended = Lock<[Activity]>([])
+    private let listener = Lock<(@Sendable ([Activity]) -> Void)?>(nil)
 
     /// Opens it, makes it, or brings it up to what this Martlet (`version`) needs; before that a copy is made. `now` in
     /// milliseconds since 1970.
@@ -48,9 +52,31 @@ package final class FleetStore: Sendable {
     /// Another after each write: what was read while it was this one is so as long as it stays this one. From any thread.
     package var version: UInt64 { versions.load(ordering: .acquiring) }
 
+    /// What gets into the activity log is told from now on, once it is on the disk, in order, on the thread that wrote it.
+    package func tellOfActivity(_ listener: @escaping @Sendable ([Activity]) -> Void) {
+        self.listener.withLock { $0 = listener }
+    }
+
+    /// What changes is nothing that `version` is about.
+    func writeQuietly<Value>(_ body: (Database) throws -> Value) throws -> Value {
+        try pool.writeWithoutTransaction { database in
+            appended.withLock { $0.removeAll() }
+            var value: Value?
+            try database.inTransaction(.immediate) {
+                value = try body(database)
+                return .commit
+            }
+            // Before the next one writes.
+            let entries = appended.withLock { $0 }
+            if !entries.isEmpty { listener.withLock { $0 }?(entries) }
+            guard let value else { preconditionFailure("the transaction was committed") }
+            return value
+        }
+    }
+
     func write<Value>(_ body: (Database) throws -> Value) throws -> Value {
         defer { versions.wrappingAdd(1, ordering: .releasing) }
-        return try pool.write(body)
+        return try writeQuietly(body)
     }
 
     /// What the connection that writes has as `PRAGMA synchronous`: 2 is FULL.

@@ -102,7 +102,7 @@ package struct Migration: Sendable {
                 CREATE INDEX activity_device ON activity (device, id);
                 """),
         Migration(
-            version: 2, name: "log-ins, keys, tags, invites, claims",
+            version: 2, name: "log-ins, keys, tags, invites, claims, states, health",
             sql: """
                 -- A list, as JSON.
                 ALTER TABLE device ADD COLUMN tags TEXT NOT NULL DEFAULT '[]';
@@ -150,6 +150,46 @@ package struct Migration: Sendable {
                     tenant INTEGER NOT NULL DEFAULT 1,
                     digest BLOB NOT NULL CHECK (length(digest) = 48),
                     created INTEGER NOT NULL
+                ) STRICT, WITHOUT ROWID;
+
+                -- What devices do, as it was lately: it lives in memory.
+                CREATE TABLE device_state (
+                    device TEXT PRIMARY KEY NOT NULL REFERENCES device (id) ON DELETE CASCADE,
+                    tenant INTEGER NOT NULL DEFAULT 1,
+                    online INTEGER NOT NULL,
+                    last_seen INTEGER,
+                    since INTEGER,
+                    reason TEXT,
+                    sessions INTEGER NOT NULL,
+                    led INTEGER,
+                    -- JSON, as is `health`.
+                    status TEXT,
+                    firmware TEXT,
+                    health TEXT,
+                    health_time INTEGER,
+                    unreadable INTEGER NOT NULL
+                ) STRICT, WITHOUT ROWID;
+
+                -- What a device has reported in a part of a day, a row each: one of each report would be written to another
+                -- page of the file each time. `points` is a list, as JSON, of one for each `step` milliseconds.
+                CREATE TABLE health (
+                    device TEXT NOT NULL REFERENCES device (id) ON DELETE CASCADE,
+                    start INTEGER NOT NULL,
+                    tenant INTEGER NOT NULL DEFAULT 1,
+                    step INTEGER NOT NULL,
+                    points TEXT NOT NULL,
+                    PRIMARY KEY (device, start)
+                ) STRICT, WITHOUT ROWID;
+
+                -- What waits for devices that are away.
+                CREATE TABLE command (
+                    id TEXT PRIMARY KEY NOT NULL,
+                    tenant INTEGER NOT NULL DEFAULT 1,
+                    device TEXT NOT NULL REFERENCES device (id) ON DELETE CASCADE,
+                    payload TEXT NOT NULL,
+                    actor TEXT NOT NULL,
+                    created INTEGER NOT NULL,
+                    expires INTEGER NOT NULL
                 ) STRICT, WITHOUT ROWID;
                 """),
     ]

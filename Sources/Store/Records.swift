@@ -93,6 +93,27 @@ package struct InviteRecord: Sendable, Equatable {
     }
 }
 
+/// A command that waits for its device.
+package struct QueuedCommandRecord: Sendable, Equatable {
+    /// UUIDv7.
+    package var id: String
+    package var deviceId: String
+    package var payload: String
+    /// As the activity log names them.
+    package var actor: String
+    package var created: Int64
+    package var expires: Int64
+
+    package init(id: String, deviceId: String, payload: String, actor: String, created: Int64, expires: Int64) {
+        self.id = id
+        self.deviceId = deviceId
+        self.payload = payload
+        self.actor = actor
+        self.created = created
+        self.expires = expires
+    }
+}
+
 /// What something of ours is signed with.
 package struct KeyRecord: Sendable, Equatable {
     package enum Purpose: String, Sendable { case jwt, url }
@@ -155,6 +176,13 @@ package struct CertificateRecord: Sendable, Equatable {
 package struct Activity: Sendable, Equatable {
     /// What happened; the raw value is the name in the API.
     package enum Kind: String, Sendable, CaseIterable {
+        case deviceOnline = "DEVICE_ONLINE"
+        case deviceOffline = "DEVICE_OFFLINE"
+        case ledOn = "LED_ON"
+        case ledOff = "LED_OFF"
+        case commandSent = "COMMAND_SENT"
+        case commandDelivered = "COMMAND_DELIVERED"
+        case commandExpired = "COMMAND_EXPIRED"
         case login = "LOGIN"
         case loginFailed = "LOGIN_FAILED"
         case logout = "LOGOUT"

@@ -2,6 +2,7 @@ internal import Access
 internal import Broker
 internal import Configuration
 internal import Durability
+internal import Fleet
 internal import Glibc
 internal import HTTP
 internal import Logging
@@ -16,6 +17,10 @@ struct OpenData {
     /// Nil: the configuration asks for a disk with `persistence` alone, and there are no accounts.
     private let management: Management?
     private let control: ControlSocket?
+    /// With `management`.
+    private let feed: FleetFeed?
+    private let keeper: FleetKeeper?
+    private let scheduler: Scheduler?
     /// Nil: `durability memory`.
     private let broker: BrokerStore?
 
@@ -30,16 +35,23 @@ struct OpenData {
                     in: directory, takeRetained: { server.takeUnsavedRetained() },
                     clock: { .now }, tell: { Self.tell($0, logger) }) : nil
             guard configuration.dataDirectory != nil else {
-                (management, control) = (nil, nil)
+                (management, control, feed, keeper, scheduler) = (nil, nil, nil, nil, nil)
                 return
             }
             let store = try FleetStore(in: directory, version: martletVersion, now: currentMilliseconds())
             let management = try Management(
                 store, in: directory, broker: LiveBroker(server: server), passwords: server,
-                settings: { server.managementSettings },
+                settings: { server.managementSettings }, isServing: true, now: { .now },
                 reloadCertificates: { try server.reloadTLS() },
                 onChange: { server.adopt($0) })
             self.management = management
+            let feed = FleetFeed { .now }
+            self.feed = feed
+            let keeper = try FleetKeeper(
+                management, feed: feed, broker: LiveBroker(server: server), now: { .now },
+                report: { logger.error("a disk fails", metadata: ["problem": "\($0)"]) })
+            self.keeper = keeper
+            scheduler = Self.scheduler(management, keeper, logger)
             control = try ControlSocket(
                 at: directory.shortPath(of: ControlSocket.fileName), for: management, log: Logger(label: "martlet"))
         } catch let error as FleetStoreError {
@@ -48,6 +60,22 @@ struct OpenData {
         } catch {
             throw Failure(.failed, "data_dir: \(error)")
         }
+    }
+
+    private static func scheduler(_ management: Management, _ keeper: FleetKeeper, _ logger: Logger) -> Scheduler {
+        Scheduler(
+            [
+                .init("presence", every: .seconds(1)) { await keeper.tick() },
+                // A failing disk ends them a second later, and nobody stays signed in on that account: their time is looked
+                // at too.
+                .init("log-ins", every: .seconds(1)) { _ = try await management.endOverdueLogIns() },
+                .init("health", every: .seconds(600)) { while try await management.condenseHealth() {} },
+                .init("retention", every: .seconds(3600)) { while try await management.deleteOldRecords() {} },
+                .init("database", every: .seconds(86_400)) { try await management.optimizeStore() },
+            ],
+            report: { job, problem in
+                logger.error("a job failed", metadata: ["job": "\(job)", "problem": "\(problem)"])
+            })
     }
 
     private static func tell(_ event: BrokerStore.Event, _ logger: Logger) {
@@ -77,6 +105,11 @@ struct OpenData {
             try await management.ensureTokenKey()
             try await management.endOverdueLogIns()
             server.adopt(await management.accounts)
+            if let feed { server.tell(feed) }
+            management.tellOfActivity { entries in
+                server.publishOwn(entries.map { ("$SYS/activity", $0, false) })
+            }
+            if let scheduler { await management.setScheduler(scheduler) }
             let api = API(
                 management, accounts: { server.accounts }, settings: { server.apiSettings },
                 parseAddress: { SocketAddress.bytes(of: $0) }, isReady: { await server.isServing() },
@@ -102,13 +135,11 @@ struct OpenData {
         control?.start()
     }
 
-    /// Ends log-ins when their time is over, until it is cancelled.
-    func watchLogIns() async {
-        guard let management else { return }
-        while !Task.isCancelled {
-            // A failing disk ends them a second later, and nobody stays signed in on that account: their time is looked at too.
-            _ = try? await management.endOverdueLogIns()
-            try? await Task.sleep(for: .seconds(1))
+    /// Does what is done by itself, until it is cancelled; returns when all of it is over.
+    func work() async {
+        await withTaskGroup { group in
+            group.addTask { await keeper?.run() }
+            group.addTask { await scheduler?.run() }
         }
     }
 
@@ -118,9 +149,15 @@ struct OpenData {
     /// After `stop`. Writes what is left, and lets the next process have it.
     func close() async throws {
         defer { directory.release() }
+        await keeper?.finish()
         // Both at once, for a slow disk has to be done with both before the process is ended.
         async let brokerIsClosed: Void? = broker?.close()
         async let managementIsClosed: Void? = management?.close()
         _ = try await (brokerIsClosed, managementIsClosed)
     }
+}
+
+extension Moment {
+    /// The corresponding C function is `clock_gettime`.
+    static var now: Moment { Moment(monotonic: BrokerServer.milliseconds, wall: currentMilliseconds()) }
 }

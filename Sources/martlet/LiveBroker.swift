@@ -1,13 +1,14 @@
 internal import Access
 internal import Broker
 internal import Durability
+internal import Fleet
 internal import MQTT
 internal import Management
 internal import Server
 internal import Transport
 
 /// The sessions, clients and messages of the broker in this process.
-struct LiveBroker: BrokerKeeper {
+struct LiveBroker: BrokerKeeper, DeviceBroker {
     let server: BrokerServer
 
     func sessions() async -> [SessionSummary] {
@@ -38,6 +39,22 @@ struct LiveBroker: BrokerKeeper {
         guard RetainedMessage.isFilter(filter) else { return nil }
         let (messages, total) = await server.retained(matching: filter, skipping: skipped, atMost: limit)
         return (messages.map(RetainedSummary.init), total)
+    }
+
+    func send(
+        _ command: [UInt8], number: UInt64, to device: String, within milliseconds: Int64, andOthers: Bool
+    ) async -> Int {
+        await server.send(command, number: number, to: device, within: milliseconds, andOthers: andOthers)
+    }
+
+    func answer(_ response: [UInt8], to person: String) async { await server.answer(response, to: person) }
+
+    func devicesHeard(since milliseconds: Int64) async -> [(device: String, link: Link)] {
+        await server.devicesHeard(since: milliseconds)
+    }
+
+    func publishOwn(_ messages: [(topic: String, payload: [UInt8], isRetained: Bool)]) async {
+        server.publishOwn(messages)
     }
 
     func removeRetained(_ topic: String) async -> Bool { await server.removeRetained(Array(topic.utf8)) }

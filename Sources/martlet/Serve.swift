@@ -135,9 +135,9 @@ struct Serve: AsyncParsableCommand {
         let watchdog = Task { await manager.watch { await server.answer() } }
         let upkeep = CertificateUpkeep(server: server, directory: certificates, logger: logger)
         let renewal = Task { await upkeep.run() }
-        let logIns = Task { await data?.watchLogIns() }
+        let work = Task { await data?.work() }
         defer {
-            logIns.cancel()
+            work.cancel()
             renewal.cancel()
             requests.cancel()
             watchdog.cancel()
@@ -157,10 +157,10 @@ struct Serve: AsyncParsableCommand {
         }
         data?.stop()
         renewal.cancel()
-        logIns.cancel()
+        work.cancel()
         // They may be writing.
         await renewal.value
-        await logIns.value
+        await work.value
         try await data?.close()
     }
 

@@ -236,8 +236,8 @@ private func problem(_ bytes: [UInt8]) -> String? {
         ("MARTLET_PROTOCOL", "mqtt", "'protocol' belongs to a listener; only a file can set it"),
         ("MARTLET_MOUNT_POINT", "x", "'mount_point' belongs to a listener; only a file can set it"),
         (
-            "MARTLET_DEVICE_OFFLINE_AFTER", "30s",
-            "'device_offline_after 30s' is not built yet, and is not ignored; take it out if you can do without it"
+            "MARTLET_FIRMWARE_URL_TTL", "120s",
+            "'firmware_url_ttl 120s' is not built yet, and is not ignored; take it out if you can do without it"
         ),
         (
             "MARTLET_PLUGIN", "x",

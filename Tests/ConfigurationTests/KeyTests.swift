@@ -178,7 +178,7 @@ extension Edges {
     ]
 
     @Test(arguments: [
-        "firmware_url_ttl 2h", "device_offline_after 10", "activity_retention 1d",
+        "firmware_url_ttl 2h", "firmware_verifier /bin/true",
     ])
     func `that is not built stops the start with anything else`(_ line: String) {
         let text = "listener 1883\nallow_anonymous true\n\(line)\n"

@@ -17,7 +17,7 @@ extension System {
             case administrators
         }
 
-        /// An operation with one request to it. Names in braces are made for each case: `{device}`, of the owner; `{new}`, a
+        /// An operation with one request to it. Names in braces are made for each case: `{device}`, of the owner, and `{present}`, which is online; `{new}`, a
         /// number; `{user}`, an id, and `{person}`, an e-mail address; `{service}`, `{session}`, `{client}`, `{retained}` and `{invite}`.
         struct Row {
             let operation: String
@@ -57,6 +57,11 @@ extension System {
             Row("updateDevice", .owners, "PATCH /api/device/{device}", #"{"name":"another"}"#),
             Row("deleteDevice", .owners, "DELETE /api/device/{device}"),
             Row("rotateDeviceCredentials", .owners, "POST /api/device/{device}/credentials"),
+            Row("setLed", .owners, "POST /api/device/{present}/led", #"{"state":"ON"}"#),
+            Row("sendCommand", .owners, "POST /api/device/{device}/command?queue=60", #"{"reboot":true}"#),
+            Row("getDeviceHealth", .owners, "GET /api/device/{device}/health"),
+            Row("listDeviceActivity", .owners, "GET /api/device/{device}/activity"),
+            Row("getDashboard", .people, "GET /api/dashboard"),
             Row("listUsers", .administrators, "GET /api/admin/users"),
             Row("listDevices", .administrators, "GET /api/admin/devices"),
             Row("blockUser", .administrators, "POST /api/admin/user/{user}/block"),
@@ -81,6 +86,7 @@ extension System {
             Row("disconnectClient", .administrators, "DELETE /api/admin/clients/{client}"),
             Row("listRetained", .administrators, "GET /api/admin/retained?topic=devices%2F%23"),
             Row("deleteRetained", .administrators, "DELETE /api/admin/retained/{retained}"),
+            Row("listJobs", .administrators, "GET /api/admin/jobs"),
             Row("listKeys", .administrators, "GET /api/admin/keys"),
             Row("rotateKey", .administrators, "POST /api/admin/keys/jwt", nil, 201),
             Row("getDescription", .everybody, "GET /api/openapi.json"),
@@ -109,6 +115,18 @@ extension System {
                 if text.contains("{\(name)}") { text = text.replacing("{\(name)}", with: try make()) }
             }
             try fill("device") { try martlet.addDevice().id }
+            try fill("present") {
+                let (device, secret) = try martlet.addDevice()
+                let (client, code) = try martlet.mqtt(device, secret, client: device)
+                guard code == 0 else { throw Unexpected("\(device) is refused") }
+                connected.append(client)
+                let isThere = try eventually {
+                    try martlet.client.get("GET", "/api/device/\(device)", token: martlet.admin)["device", "online"]
+                        as? Bool == true
+                }
+                guard isThere else { throw Unexpected("\(device) is not online") }
+                return device
+            }
             try fill("service") {
                 let name = "service-\(martlet.next())"
                 try martlet.client.get(

@@ -289,17 +289,29 @@ struct Call: Sendable {
     /// The members of the body: those that the route takes, and all that it needs, of the types that it says. Where the body
     /// may be left out, none.
     func body() async throws -> [String: JSONValue] {
-        let bytes = try await request.body.collect(upTo: API.bodyBytes)
+        let bytes = try await bytesOfBody()
         if bytes.isEmpty, route.isBodyOptional { return [:] }
-        let type = request.fields[.contentType]?.lowercased().prefix { $0 != ";" }.filter { $0 != " " } ?? ""
-        guard bytes.isEmpty || type == "application/json" || type.hasSuffix("+json") else {
-            throw ManagementProblem(.unsupportedMediaType, "a body is application/json")
-        }
         guard let members = JSONValue(parsing: bytes, allowingRepeatedNames: false)?.object else {
             throw ManagementProblem(.invalidRequest, "the body is a JSON object, with each name once")
         }
         try route.body?.check(members, of: route.operation)
         return members
+    }
+
+    /// Whatever JSON the body is, as it was written.
+    func anyBody() async throws -> JSONValue {
+        let bytes = try await bytesOfBody()
+        guard let text = JSONText(verbatim: bytes) else { throw ManagementProblem(.invalidRequest, "the body is JSON") }
+        return .text(text)
+    }
+
+    private func bytesOfBody() async throws -> [UInt8] {
+        let bytes = try await request.body.collect(upTo: API.bodyBytes)
+        let type = request.fields[.contentType]?.lowercased().prefix { $0 != ";" }.filter { $0 != " " } ?? ""
+        guard bytes.isEmpty || type == "application/json" || type.hasSuffix("+json") else {
+            throw ManagementProblem(.unsupportedMediaType, "a body is application/json")
+        }
+        return bytes
     }
 
     /// The parameters of the query, each once, as a command has its members: numbers as numbers.

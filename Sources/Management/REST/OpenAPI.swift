@@ -1,4 +1,5 @@
 internal import Cryptography
+internal import Fleet
 internal import HTTPTypes
 internal import JSON
 internal import Store
@@ -46,8 +47,15 @@ extension Routes {
     static let activityKind: JSONValue = [
         "type": "string", "enum": .array(Activity.Kind.allCases.map { .string($0.rawValue) }),
     ]
+    static let anything: JSONValue = [:]
+    static let ledState: JSONValue = ["type": "string", "enum": ["ON", "OFF"]]
+    static let commandState: JSONValue = ["type": "string", "enum": ["SENT", "QUEUED"]]
+    static let queueSeconds: JSONValue = [
+        "type": "integer", "minimum": .integer(OutgoingCommand.queueSeconds.lowerBound),
+        "maximum": .integer(OutgoingCommand.queueSeconds.upperBound),
+    ]
     private static let perhapsText: JSONValue = ["type": ["string", "null"]]
-    private static let perhapsTime: JSONValue = ["type": ["string", "null"], "format": "date-time"]
+    static let perhapsTime: JSONValue = ["type": ["string", "null"], "format": "date-time"]
 
     static let credentials = object(["username": text(), "password": text()])
     static let user = object([
@@ -57,6 +65,18 @@ extension Routes {
     static let device = object([
         "id": id, "_id": id, "deviceId": text(), "name": text(), "owner": perhapsText, "model": perhapsText,
         "macAddress": perhapsText, "registeredAt": time, "blocked": boolean, "tags": tags,
+        "online": boolean, "presence": ["type": "string", "enum": ["ONLINE", "OFFLINE", "NEVER_SEEN"]],
+        "lastSeen": perhapsTime, "offlineAt": perhapsTime, "offlineReason": offlineReason, "flapping": boolean,
+        "ledState": boolean, "status": anything, "firmwareVersion": perhapsText, "targetVersion": perhapsText,
+        "otaStatus": text(), "otaStartedAt": perhapsTime, "health": anything, "healthAt": perhapsTime,
+        "lastHeap": anything, "lastTemp": anything,
+    ])
+    private static let offlineReason: JSONValue = [
+        "type": ["string", "null"], "enum": .array(OfflineReason.allCases.map { .string($0.rawValue) } + [.null]),
+    ]
+    static let totals = object([
+        "devices": number, "online": number, "offline": number, "neverSeen": number, "blocked": number,
+        "flapping": number,
     ])
     static let serviceAccount = object(["name": text(), "policy": policy, "blocked": boolean, "createdAt": time])
     static let topicFilter = text(most: 65_535)
@@ -72,7 +92,7 @@ extension Routes {
         "clientId": text(), "userName": perhapsText, "connected": boolean, "absentSince": perhapsTime,
         "queued": ["type": "integer", "minimum": 0],
     ])
-    private static let number: JSONValue = ["type": "integer", "minimum": 0]
+    static let number: JSONValue = ["type": "integer", "minimum": 0]
     static let client = object([
         "clientId": text(), "userName": perhapsText, "address": perhapsText, "port": number,
         "protocol": ["type": "string", "enum": ["mqtt", "websockets"]], "version": text(), "secure": boolean,
@@ -82,6 +102,12 @@ extension Routes {
         "topic": text(), "qos": ["type": "integer", "minimum": 0, "maximum": 2], "size": number,
         "payload": ["type": "string", "contentEncoding": "base64", "description": "the first 256 bytes"],
         "userName": perhapsText, "clientId": perhapsText,
+    ])
+    static let job = object([
+        "name": text(), "interval": ["type": "integer", "minimum": 1, "description": "seconds"], "runs": number,
+        "failures": number, "skipped": number, "running": boolean, "lastRunAt": perhapsTime,
+        "lastMilliseconds": ["type": ["integer", "null"]],
+        "lastResult": ["type": ["string", "null"], "enum": ["OK", "FAILED", .null]], "lastProblem": perhapsText,
     ])
     static let key = object([
         "id": text(), "_id": text(), "purpose": ["type": "string", "enum": ["jwt", "url"]], "createdAt": time,
@@ -156,10 +182,13 @@ enum OpenAPI {
             operation["security"] = [["logIn": []]]
         }
         if let body = route.body {
-            let schema: JSONValue = [
-                "type": "object", "properties": .object(body.members), "additionalProperties": false,
-                "required": .array(body.required.map { .string($0) }),
-            ]
+            let schema: JSONValue =
+                body.isAnything
+                ? Routes.anything
+                : [
+                    "type": "object", "properties": .object(body.members), "additionalProperties": false,
+                    "required": .array(body.required.map { .string($0) }),
+                ]
             operation["requestBody"] = [
                 "required": .bool(!route.isBodyOptional), "content": ["application/json": ["schema": schema]],
             ]

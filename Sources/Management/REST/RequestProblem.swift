@@ -13,7 +13,7 @@ extension ManagementProblem.Code {
             .forbidden
         case .notFound: .notFound
         case .methodNotAllowed: .methodNotAllowed
-        case .alreadyExists, .lastAdmin, .ownAccount, .tooMany: .conflict
+        case .alreadyExists, .lastAdmin, .ownAccount, .tooMany, .deviceOffline: .conflict
         case .tooLarge: .contentTooLarge
         case .unsupportedMediaType: .unsupportedMediaType
         case .misdirected: HTTPResponse.Status(code: 421, reasonPhrase: "Misdirected Request")

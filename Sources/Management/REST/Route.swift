@@ -86,12 +86,17 @@ struct Route: Sendable {
 
 /// An object that goes in.
 struct Schema: Sendable {
+    /// Any JSON, which `Call.anyBody` gives.
+    static let anything = Schema([:], required: [], isAnything: true)
+
     let members: [String: JSONValue]
     let required: [String]
+    let isAnything: Bool
 
-    init(_ members: [String: JSONValue], required: [String]) {
+    init(_ members: [String: JSONValue], required: [String], isAnything: Bool = false) {
         self.members = members
         self.required = required
+        self.isAnything = isAnything
     }
 
     /// What is not looked at was perhaps meant to change something, and what has another type says nothing.

@@ -6,7 +6,7 @@ internal import Store
 
 /// Every route there is, a line or a few each.
 enum Routes {
-    static let all: [Route] = account + devices + administration + service
+    static let all: [Route] = account + devices + fleet + administration + service
 
     // MARK: - One's own account
 
@@ -98,6 +98,66 @@ enum Routes {
             let members: [String: JSONValue] = ["deviceId": .string(call.parameter("deviceId"))]
             return Answer(try await api.perform("rotateDeviceCredentials", members, call))
         },
+    ]
+
+    // MARK: - What devices do
+
+    private static let fleet = [
+        Route(
+            .post, "/api/device/{deviceId}/led", "setLed", "Switch a device's LED or relay; it says so by its status",
+            .people, body: Schema(["state": ledState], required: ["state"]),
+            answer: ["state": ledState, "commandId": id],
+            problems: [.notFound, .deviceOffline, .blocked, .storageFailed]
+        ) { api, call in
+            var members = try await call.body()
+            members["deviceId"] = .string(call.parameter("deviceId"))
+            return Answer(try await api.perform("setLed", members, call), ["message": "sent"])
+        },
+        Route(
+            .post, "/api/device/{deviceId}/command", "sendCommand",
+            "Send a device any JSON. Who is away gets it only with 'queue'; what is not acknowledged within 30 seconds, or "
+                + "those of 'queue', is not sent again",
+            .people,
+            query: [.init(name: "queue", schema: queueSeconds, about: "seconds for which it waits for the device")],
+            body: .anything, answer: ["commandId": id, "state": commandState, "expiresAt": time],
+            problems: [.notFound, .deviceOffline, .blocked, .storageFailed]
+        ) { api, call in
+            var members = try call.query()
+            members["deviceId"] = .string(call.parameter("deviceId"))
+            members["payload"] = try await call.anyBody()
+            return Answer(try await api.perform("sendCommand", members, call))
+        },
+        Route(
+            .get, "/api/device/{deviceId}/health", "getDeviceHealth",
+            "What a device has reported: a point for each minute, or for longer where there are more than a thousand",
+            .people,
+            query: [
+                .init(name: "from", schema: time, about: "not before; a day before 'to'"),
+                .init(name: "to", schema: time, about: "before; now"),
+            ],
+            answer: [
+                "deviceId": text(), "from": time, "to": time, "step": number, "count": number,
+                "health": ["type": "array", "items": ["type": "object"]], "latest": anything, "latestAt": perhapsTime,
+            ], problems: [.notFound]
+        ) { api, call in
+            var members = try call.query()
+            members["deviceId"] = .string(call.parameter("deviceId"))
+            return Answer(try await api.perform("getDeviceHealth", members, call))
+        },
+        Route(
+            .get, "/api/device/{deviceId}/activity", "listDeviceActivity",
+            "What happened to a device, the latest first", .people, query: paging,
+            answer: list("activity", of: activity), problems: [.notFound]
+        ) { api, call in
+            var members = try call.query()
+            members["deviceId"] = .string(call.parameter("deviceId"))
+            return Answer(try await api.perform("listDeviceActivity", members, call))
+        },
+        Route(
+            .get, "/api/dashboard", "getDashboard",
+            "How many devices there are, and how they are: one's own, all for administrators", .people, query: paging,
+            answer: list("devices", of: device).merging(["totals": totals]) { $1 }
+        ) { api, call in Answer(try await api.perform("getDashboard", try call.query(), call)) },
     ]
 
     // MARK: - Administration
@@ -224,6 +284,10 @@ enum Routes {
             success: .created, answer: ["key": key], problems: [.tooMany, .storageFailed]
         ) { api, call in Answer(try await api.perform("rotateKey", [:], call)) },
         Route(
+            .get, "/api/admin/jobs", "listJobs", "What the server does by itself, and how it went", .administrators,
+            query: paging, answer: list("jobs", of: job)
+        ) { api, call in Answer(try await api.perform("listJobs", try call.query(), call)) },
+        Route(
             .get, "/api/admin/certificates", "listCertificates", "Certificates of devices, the latest first",
             .administrators, query: paging, answer: list("certificates", of: certificate)
         ) { api, call in Answer(try await api.perform("listCertificates", try call.query(), call)) },
@@ -336,7 +400,9 @@ extension API {
         let ids = call.signedIn.person.devices
         if query["page"] == nil, query["limit"] == nil { request.limit = max(ids.count, 1) }
         let page = ids.dropFirst((request.page - 1) * request.limit).prefix(request.limit)
-        let devices = try await reader.devices(page, management.json)
+        let devices = try await reader.devices(page, management.text).map {
+            JSONValue.text(management.withState($1, of: $0))
+        }
         return Answer(management.list("devices", devices, request, total: ids.count))
     }
 
@@ -344,10 +410,10 @@ extension API {
         let id = try DeviceId(call.parameter("deviceId"))
         let caller = call.signedIn.person
         let isTheirs = caller.role == .admin || caller.devices.contains(id.text)
-        guard isTheirs, let device = try await reader.devices([id.text], management.json).first else {
+        guard isTheirs, let device = try await reader.devices([id.text], management.text).first else {
             throw ManagementProblem(.notFound, "there is no device \(id.text)")
         }
-        return Answer(["device": device])
+        return Answer(["device": .text(management.withState(device.text, of: id.text))])
     }
 
     /// By id, or by e-mail.

@@ -30,6 +30,9 @@ final class RawClient {
     /// Whether the broker closes the connection in time; what it sends before is ignored.
     func isClosed(within seconds: Double = 10) -> Bool { stream.isClosed(within: seconds) }
 
+    /// Ends the connection without a word, as a device does that loses its power.
+    func cut() { stream.cut() }
+
     /// Whether something can be read now.
     var hasInput: Bool { stream.hasInput }
 

@@ -24,6 +24,9 @@ final class SocketStream {
     /// Over a socket that is connected and belongs to the stream from now on.
     init(adopting descriptor: Int32) { self.descriptor = descriptor }
 
+    /// Ends the connection in both directions.
+    func cut() { shutdown(descriptor, Int32(SHUT_RDWR)) }
+
     deinit { close(descriptor) }
 
     // MARK: Sending
