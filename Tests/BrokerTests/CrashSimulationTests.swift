@@ -50,6 +50,28 @@ import Testing
     }
 
     @Test(arguments: [1, 2, 3])
+    func `with relaxed durability what was committed is there, and nothing else`(_ shards: Int) {
+        run(shards, 300_000) { settings, seed in
+            settings.durability = DurabilityRules(.relaxed)
+            settings.changesKind = seed % 2 == 0
+            settings.changesShards = seed % 3 == 0
+            settings.crashes = 8
+        }
+    }
+
+    @Test(arguments: [1, 2, 3])
+    func `each topic has the durability that durability_topic says`(_ shards: Int) {
+        let rules = [("a/b", Durability.memory), ("a/#", .relaxed), ("b", .acknowledged), ("b/#", .memory)]
+            .map { DurabilityRules.Rule(filter: Array($0.0.utf8), durability: $0.1) }
+        run(shards, 400_000) { settings, seed in
+            settings.durability = DurabilityRules([.acknowledged, .relaxed, .memory][Int(seed % 3)], rules: rules)
+            settings.changesKind = seed % 2 == 0
+            settings.crashes = 8
+            if seed % 5 == 0 { (settings.burst, settings.returns) = (30, 3) }
+        }
+    }
+
+    @Test(arguments: [1, 2, 3])
     func `queues that are longer than what is kept in memory hold`(_ shards: Int) {
         run(shards, 200_000) { settings, _ in
             settings.burst = 30

@@ -2,8 +2,8 @@ import MQTT
 
 @testable import Broker
 
-/// What has been changed of one persistent session, in order, and how much of it the broker has acknowledged: a disk may be
-/// anywhere behind that, and nowhere else.
+/// What has been changed of one persistent session, in order and by rounds, and how much of it the broker has acknowledged: a
+/// disk has whole rounds, and what is acknowledged in any case.
 struct SessionJournal {
     enum Change {
         case begun
@@ -23,58 +23,54 @@ struct SessionJournal {
 
     /// What is on the disk at least; nil: no session.
     private(set) var acknowledged: State?
-    private var changes: [Change] = [.begun]
-    /// Changes before the first of `changes`.
-    private var first = 0
+    private var changes: [(change: Change, round: CommitTicket)]
+    /// The round that the end of the session is in.
+    private(set) var discardedIn: CommitTicket?
 
-    /// The place of the next change.
-    var next: Int { first + changes.count }
-    var isDiscarded: Bool { changes.contains { if case .discarded = $0 { true } else { false } } }
+    init(begunIn round: CommitTicket) { changes = [(.begun, round)] }
 
-    mutating func append(_ change: Change) { changes.append(change) }
+    var isDiscarded: Bool { discardedIn != nil }
 
-    /// The session has outlived the CONNECT that would have discarded it.
-    mutating func forgetDiscarding() { changes.removeAll { if case .discarded = $0 { true } else { false } } }
+    mutating func append(_ change: Change, in round: CommitTicket) {
+        changes.append((change, round))
+        if case .discarded = change { discardedIn = round }
+    }
 
     // MARK: Acknowledgements
 
     mutating func acknowledgeSubscription(_ identifier: PacketIdentifier, tag: Int) {
         acknowledge(
             through: changes.firstIndex {
-                if case .subscribed(_, identifier, tag) = $0 { true } else { false }
+                if case .subscribed(_, identifier, tag) = $0.change { true } else { false }
             })
     }
 
     mutating func acknowledgeReceived(_ identifier: PacketIdentifier) {
-        acknowledge(through: changes.lastIndex { if case .received(identifier) = $0 { true } else { false } })
+        acknowledge(through: changes.lastIndex { if case .received(identifier) = $0.change { true } else { false } })
     }
 
     mutating func acknowledgeReleased(_ identifier: PacketIdentifier) {
-        acknowledge(through: changes.lastIndex { if case .released(identifier) = $0 { true } else { false } })
+        acknowledge(through: changes.lastIndex { if case .released(identifier) = $0.change { true } else { false } })
     }
 
     private mutating func acknowledge(through index: Int?) {
         guard let index else { return }
-        for change in changes[...index] { Self.apply(change, to: &acknowledged) }
+        for (change, _) in changes[...index] { Self.apply(change, to: &acknowledged) }
         changes.removeFirst(index + 1)
-        first += index + 1
     }
 
     // MARK: A crash
 
-    /// The broker has begun again, and this is what the disk has. Returns the place of the first change that is not in it;
-    /// nil when that can't be.
-    mutating func settle(on found: State?) -> Int? {
+    /// What the disk has when that round is the last that it has.
+    func state(after written: CommitTicket) -> State? {
         var state = acknowledged
-        var place = state == found ? first : nil
-        for (index, change) in changes.enumerated() {
-            Self.apply(change, to: &state)
-            if state == found { place = first + index + 1 }
-        }
-        guard let place else { return nil }
-        acknowledged = found
-        (changes, first) = ([], place)
-        return place
+        for (change, round) in changes where round <= written { Self.apply(change, to: &state) }
+        return state
+    }
+
+    /// The broker has begun again, with what the disk has.
+    mutating func begin(from found: State) {
+        (acknowledged, changes, discardedIn) = (found, [], nil)
     }
 
     private static func apply(_ change: Change, to state: inout State?) {

@@ -55,6 +55,8 @@ final class ShardHarness {
     /// Rounds that are on their way there: one at most.
     private(set) var commits: [(parts: [Changes], retained: [RetainedMessage])] = []
     private var round: CommitTicket = 1
+    /// How many of this process's rounds are on the disk.
+    private(set) var roundsWritten: CommitTicket = 0
     private var isRoundUnderWay = false
     /// Shards that have not heard yet that a round begins, or that it is over.
     private var closing: [Int] = []
@@ -368,7 +370,14 @@ final class ShardHarness {
     private func write() {
         let commit = commits.removeFirst()
         disk.write(commit.parts, commit.retained)
+        roundsWritten += 1
     }
+
+    /// The round that what happens now on a shard is in.
+    func openRound(of shard: Int) -> CommitTicket { shards[shard].state.hasOpen(round) ? round : round + 1 }
+
+    /// Where a client's session lives; nil: it has none.
+    func home(of client: String) -> Int? { directory.withLock { $0.home(of: ClientIdentifier(client)) } }
 
     /// The process ends here and now. Returns what the disk has; `isWritten`: with the commit that was under way, if one was.
     func crash(isWritten: Bool = false) -> SimulatedDisk {

@@ -22,12 +22,14 @@ final class SimulatedClient {
     /// Its latest CONNECT asked for a clean session; and was answered.
     private var wasClean = false
     private(set) var isAnswered = true
-    /// QoS 2 from the broker, not released.
-    private var held = Set<PacketIdentifier>()
+    /// Payloads of QoS 2 messages from the broker that are not released.
+    private var held: [PacketIdentifier: String] = [:]
     private var latestIdentifier: PacketIdentifier = 0
     private var latestPayload = 0
     /// Told of each message that is new to the client.
     var receive: (Delivery) -> Void = { _ in }
+    /// Told of each that is taken for the duplicate of another one.
+    var mistake: (Delivery) -> Void = { _ in }
 
     init(name: String, cleanSession: Bool) {
         self.name = name
@@ -39,7 +41,7 @@ final class SimulatedClient {
     func connect(to broker: ShardHarness, on shard: Int, tag: Int) -> TestConnection {
         forgetConnection()
         if wasClean, isAnswered {  // What it knew of that session has ended with its connection.
-            held = []
+            held = [:]
             outgoing = []
         }
         (wasClean, isAnswered) = (cleanSession, false)
@@ -88,7 +90,7 @@ final class SimulatedClient {
         case .connectAcknowledgement(let acknowledgement):
             (isConnected, isAnswered) = (true, true)
             if !acknowledgement.sessionPresent {
-                held = []
+                held = [:]
                 outgoing = []
             }
             for message in outgoing {  // [MQTT-4.4.0-1]
@@ -100,7 +102,14 @@ final class SimulatedClient {
                 topic: String(decoding: message.topic, as: UTF8.self),
                 payload: String(decoding: message.payload, as: UTF8.self), qos: qos, packetIdentifier: identifier,
                 isDuplicate: isDuplicate, isRetained: isRetained)
-            if qos != .exactlyOnce || held.insert(identifier).inserted { receive(delivery) }
+            if qos != .exactlyOnce {
+                receive(delivery)
+            } else if let other = held[identifier] {
+                if other != delivery.payload { mistake(delivery) }
+            } else {
+                held[identifier] = delivery.payload
+                receive(delivery)
+            }
             if qos == .atLeastOnce { answers.append(.acknowledgement(.publishAcknowledgement, identifier)) }
             if qos == .exactlyOnce { answers.append(.acknowledgement(.publishReceived, identifier)) }
         case .acknowledgement(let acknowledgement):
@@ -112,7 +121,7 @@ final class SimulatedClient {
                 }
                 answers.append(.acknowledgement(.publishRelease, identifier))
             case .publishRelease:
-                held.remove(identifier)
+                held[identifier] = nil
                 answers.append(.acknowledgement(.publishComplete, identifier))
             case .publishAcknowledgement, .publishComplete: outgoing.removeAll { $0.identifier == identifier }
             default: break

@@ -2,9 +2,10 @@ import MQTT
 
 @testable import Broker
 
-/// What the broker has promised, and what of it has to be there after a crash.
+/// What the broker has promised, and what of it has to be there after a crash. A shard knows which round is open with it when
+/// it handles a packet, so of each thing it is known whether it is on the disk: what acknowledgements say is held against that.
 extension Simulation {
-    /// A PUBLISH that the broker has handled and not acknowledged.
+    /// A PUBLISH that the broker has handled, and that is perhaps not on the disk.
     final class Message {
         let topic: String
         let payload: String
@@ -12,15 +13,17 @@ extension Simulation {
         let identifier: PacketIdentifier
         let publisher: Session
         let tag: Int
-        /// At QoS 2, in the journal of its publisher.
-        let place: Int
+        /// In which it gets to the disk, wherever it goes.
+        let round: CommitTicket
+        let durability: Durability
+        /// PUBACK or PUBREC has gone out.
+        var isAnswered = false
         /// Who is owed it at QoS 1 or 2.
         var receivers: [Session] = []
-        var retained: Retained?
 
         init(
             _ message: ApplicationMessage, _ qos: QoS, _ identifier: PacketIdentifier, by publisher: Session,
-            on tag: Int, at place: Int
+            on tag: Int, in round: CommitTicket, _ durability: Durability
         ) {
             topic = String(decoding: message.topic, as: UTF8.self)
             payload = String(decoding: message.payload, as: UTF8.self)
@@ -28,23 +31,69 @@ extension Simulation {
             self.identifier = identifier
             self.publisher = publisher
             self.tag = tag
-            self.place = place
+            self.round = round
+            self.durability = durability
+        }
+    }
+
+    /// A message of QoS 1 or 2 in the queue of a persistent session.
+    final class Queued {
+        let payload: String
+        let qos: QoS
+        let durability: Durability
+        /// The rounds in which it came, went out first, was known to be received, and was over.
+        let came: CommitTicket
+        var sent: CommitTicket?
+        var received: CommitTicket?
+        var over: CommitTicket?
+
+        init(_ message: Message, _ qos: QoS) {
+            payload = message.payload
+            self.qos = qos
+            durability = message.durability
+            came = message.round
+        }
+
+        /// What a broker finds that begins.
+        init(_ row: SimulatedDisk.Row, _ durability: Durability) {
+            payload = row.message.map { String(decoding: $0.payload, as: UTF8.self) } ?? "what is released"
+            qos = row.qos
+            self.durability = durability
+            came = 0
+            if row.packetIdentifier != 0 { sent = 0 }
+            if row.isReleased { received = 0 }
+        }
+
+        func isNext(_ delivery: Delivery) -> Bool {
+            sent == nil && payload == delivery.payload && qos == delivery.qos
         }
     }
 
     /// One that was stored for a topic.
-    final class Retained {
+    struct Retained {
         let payload: String
+        let round: CommitTicket
+        let durability: Durability
         var isPromised = false
+    }
 
-        init(_ payload: String) { self.payload = payload }
+    func durability(of message: ApplicationMessage) -> Durability {
+        settings.durability.durability(of: message.bytes.span.extracting(message.topicRange))
     }
 
     func retain(_ message: Message) {
         guard settings.hasDisk else { return }
-        let stored = Retained(message.payload)
-        message.retained = stored
+        let stored = Retained(payload: message.payload, round: message.round, durability: message.durability)
         retained[message.topic, default: []].append(stored)
+    }
+
+    /// A persistent session is no more, and its client knows it or may know.
+    func end(_ session: Session, of name: String) {
+        let promise = settings.durability.standard == .acknowledged
+        if settings.hasDisk, promise, let round = session.journal.discardedIn, round > broker.roundsWritten {
+            fail("\(name) is told that its session is gone, and it is not gone on the disk")
+        }
+        if settings.hasDisk, !promise { endedSessions[name, default: []].append(session) }
     }
 
     // MARK: Promises
@@ -53,17 +102,21 @@ extension Simulation {
     func promised(_ packet: ControlPacket, _ session: Session, tag: Int) {
         switch packet {
         case .subscribeAcknowledgement(let acknowledgement):
+            guard settings.durability.standard == .acknowledged else { return }
             session.journal.acknowledgeSubscription(acknowledgement.packetIdentifier, tag: tag)
         case .acknowledgement(let acknowledgement):
             let identifier = acknowledgement.packetIdentifier
             switch acknowledgement.type {
-            case .unsubscribeAcknowledgement: session.journal.acknowledgeSubscription(identifier, tag: tag)
+            case .unsubscribeAcknowledgement:
+                guard settings.durability.standard == .acknowledged else { return }
+                session.journal.acknowledgeSubscription(identifier, tag: tag)
             case .publishAcknowledgement:
-                promise { $0.qos == .atLeastOnce && $0.identifier == identifier && $0.tag == tag }
+                answered { $0.qos == .atLeastOnce && $0.identifier == identifier && $0.tag == tag }
             case .publishReceived:
-                session.journal.acknowledgeReceived(identifier)
-                promise { $0.qos == .exactlyOnce && $0.identifier == identifier && $0.publisher === session }
-            case .publishComplete: session.journal.acknowledgeReleased(identifier)
+                if session.incoming[identifier] == .acknowledged { session.journal.acknowledgeReceived(identifier) }
+                answered { $0.qos == .exactlyOnce && $0.identifier == identifier && $0.publisher === session }
+            case .publishComplete:
+                if settings.durability.promisesAnything { session.journal.acknowledgeReleased(identifier) }
             case .publishRelease: session.inFlight[identifier]?.isReleased = true
             default: break
             }
@@ -72,61 +125,100 @@ extension Simulation {
     }
 
     /// The oldest of those messages is acknowledged.
-    private func promise(_ isMeant: (Message) -> Bool) {
-        guard let index = messages.firstIndex(where: isMeant) else { return }
-        promise(messages.remove(at: index))
+    private func answered(_ isMeant: (Message) -> Bool) {
+        guard let message = messages.first(where: { !$0.isAnswered && isMeant($0) }) else { return }
+        message.isAnswered = true
+        guard message.durability == .acknowledged else { return }
+        promise(message)
+        for index in (retained[message.topic] ?? []).indices
+        where retained[message.topic]?[index].payload == message.payload {
+            retained[message.topic]?[index].isPromised = true
+        }
     }
 
     private func promise(_ message: Message) {
         for receiver in message.receivers { receiver.promised.insert(message.payload) }
-        message.retained?.isPromised = true
+    }
+
+    /// These rounds are on the disk, whoever has heard of it.
+    func noteWritten(through round: CommitTicket) {
+        for message in messages where message.round <= round { promise(message) }
+        messages.removeAll { $0.round <= round }
     }
 
     // MARK: A crash
 
-    /// The disk has this after a crash. What else there was is gone; what was promised must not be.
-    func survive(_ disk: SimulatedDisk) {
+    /// The disk has this after a crash, with the rounds through `written`. What else there was is gone.
+    func survive(_ disk: SimulatedDisk, written: CommitTicket) {
         if let wrong = disk.problem { fail(wrong) }
-        var places: [ObjectIdentifier: Int] = [:]
-        for client in clients {
-            let stored = disk.session(of: client.name)
-            guard let session = sessions[client.name], !session.isClean else {
-                if stored != nil { fail("\(client.name) has a session on the disk, and should not have one") }
-                sessions[client.name] = nil
-                continue
-            }
-            let found = stored.map(Self.state)
-            guard let place = session.journal.settle(on: found) else {
-                return fail("\(client.name): the disk has \(found.map { "\($0)" } ?? "no session")")
-            }
-            // Without a session nobody can tell how far it had come: it was not begun, or it was discarded.
-            if found != nil { places[ObjectIdentifier(session)] = place } else { sessions[client.name] = nil }
-            session.subscriptions = (found?.subscriptions ?? [:]).sorted { $0.key < $1.key }
-                .map { (filter: $0.key, qos: $0.value) }
-            session.incoming = found?.incoming ?? []
-        }
-        settleMessages(places)
-        for client in clients {
-            if let session = sessions[client.name], let queue = disk.queue(of: client.name) {
-                let rows = queue.map { "#\($0.packetIdentifier)\($0.isReleased ? " released" : "")" }
-                trace?("\(client.name) has \(rows.joined(separator: ", ")) on the disk")
-                settleInFlight(of: session, client.name, queue)
+        noteWritten(through: written)
+        for message in messages where message.qos == .exactlyOnce && message.durability == .acknowledged {
+            for receiver in message.receivers
+            where !receiver.isClean && receiver.sentExactlyOnce.contains(message.payload) {
+                fail("\(message.payload) went out before it was on the disk")
             }
         }
-        settleRetained(disk.payloads)
+        messages = []
+        for client in clients {
+            let name = client.name
+            let possible = (endedSessions[name] ?? []) + (sessions[name].map { $0.isClean ? [] : [$0] } ?? [])
+            let session = possible.last { $0.journal.state(after: written) != nil }
+            let expected = session?.journal.state(after: written)
+            let found = disk.session(of: name).map(Self.state)
+            if found != expected {
+                let texts = [expected, found].map { $0.map { "\($0)" } ?? "no session" }
+                return fail("\(name): the disk should have \(texts[0]), and has \(texts[1])")
+            }
+            endedSessions[name] = nil
+            let isBack = session != nil && session !== sessions[name]
+            sessions[name] = session
+            if let session, let found, let rows = disk.queue(of: name) {
+                begin(session, name, from: found, rows, written: written, isBack: isBack)
+            }
+        }
+        settleRetained(disk.payloads, written)
     }
 
-    /// When all is over, and the last commit too: nothing is left behind.
-    func checkDisk() {
-        for client in clients where !client.cleanSession {
-            guard var journal = sessions[client.name]?.journal else { continue }
-            let next = journal.next
-            if journal.settle(on: broker.disk.session(of: client.name).map(Self.state)) != next {
-                fail("\(client.name): the disk does not have what is so")
+    /// `isBack`: it had ended, and its end is lost. Its client has forgotten it.
+    private func begin(
+        _ session: Session, _ name: String, from found: SessionJournal.State, _ rows: [SimulatedDisk.Row],
+        written: CommitTicket, isBack: Bool
+    ) {
+        let texts = rows.map { "#\($0.packetIdentifier)\($0.isReleased ? " released" : "")" }
+        trace?("\(name) has \(texts.joined(separator: ", ")) on the disk")
+        checkQueue(of: session, name, rows, written)
+        checkInFlight(of: session, name, rows, written)
+        // Then it comes again: its publisher does not know that it came, or the broker not that it was received.
+        for queued in session.queue where queued.durability < .acknowledged {
+            if max(queued.sent ?? 0, queued.received ?? 0) > written {
+                session.gotExactlyOnce.remove(queued.payload)
             }
-            let queue = broker.disk.queue(of: client.name) ?? []
-            if !queue.isEmpty { fail("\(client.name): \(queue.count) messages stay on the disk") }
         }
+        session.owedExactlyOnce.formIntersection(session.promised)
+        session.owedAtLeastOnce.formIntersection(session.promised)
+        if isBack {
+            let there = Set(rows.compactMap { $0.message.map { String(decoding: $0.payload, as: UTF8.self) } })
+            session.owedExactlyOnce.formIntersection(there)
+            session.owedAtLeastOnce.formIntersection(there)
+            session.gotExactlyOnce = []
+        }
+        session.journal.begin(from: found)
+        session.subscriptions = found.subscriptions.sorted { $0.key < $1.key }.map { (filter: $0.key, qos: $0.value) }
+        session.incoming = Dictionary(uniqueKeysWithValues: found.incoming.map { ($0, .memory) })
+        (session.queue, session.inFlight, session.hasStoredQueue) = ([], [:], !rows.isEmpty)
+        for row in rows {
+            let queued = Queued(row, durability(of: row))
+            if !row.isRetained { session.queue.append(queued) }
+            guard row.packetIdentifier != 0 else { continue }
+            session.inFlight[row.packetIdentifier] = .init(
+                payload: queued.payload, qos: row.qos, durability: queued.durability, sent: 0,
+                queued: row.isRetained ? nil : queued, received: row.isReleased ? 0 : nil)
+        }
+    }
+
+    private func durability(of row: SimulatedDisk.Row) -> Durability {
+        if let message = row.message { return durability(of: message) }
+        return settings.durability.promisesAnything ? .acknowledged : settings.durability.standard
     }
 
     private static func state(of stored: SimulatedDisk.Session) -> SessionJournal.State {
@@ -135,64 +227,97 @@ extension Simulation {
         return state
     }
 
-    /// A QoS 2 message of a persistent session is there with its Packet Identifier, for everybody; without that nobody has
-    /// it. What else was not acknowledged may be there or not.
-    private func settleMessages(_ places: [ObjectIdentifier: Int]) {
-        for message in messages where message.qos == .exactlyOnce {
-            guard let place = places[ObjectIdentifier(message.publisher)] else { continue }
-            if message.place < place {
-                promise(message)
-            } else {
-                for receiver in message.receivers where !receiver.isClean {
-                    if receiver.sentExactlyOnce.contains(message.payload) {
-                        fail("\(message.payload) went out before its identifier was on the disk")
-                    }
-                }
-            }
+    /// In the queue of a session is what came through a round that was written, and was not over by then. What was over one
+    /// round later is perhaps not written at all.
+    private func checkQueue(
+        of session: Session, _ name: String, _ rows: [SimulatedDisk.Row], _ written: CommitTicket
+    ) {
+        var (certain, possible): ([String: Int], [String: Int]) = ([:], [:])
+        for queued in session.queue where queued.came <= written && queued.over ?? .max > written {
+            let text = queued.received ?? .max <= written ? "what is released" : queued.payload
+            possible[text, default: 0] += 1
+            // Not even on the disk when it need not, unless the queue is long.
+            guard queued.durability > .memory else { continue }
+            // What has come from another shard for a session that was about to end does not come again with it.
+            if session.journal.isDiscarded, queued.came == written { continue }
+            if queued.over ?? .max > written + 1 { certain[text, default: 0] += 1 }
         }
-        messages = []
-        for session in sessions.values {
-            session.owedExactlyOnce.formIntersection(session.promised)
-            session.owedAtLeastOnce.formIntersection(session.promised)
+        var found: [String: Int] = [:]
+        for row in rows where !row.isRetained {
+            let payload = row.message.map { String(decoding: $0.payload, as: UTF8.self) }
+            if settings.burst == 1, !session.hasStoredQueue, durability(of: row) == .memory {
+                fail("\(name): \(payload ?? "") is on the disk")
+            }
+            found[payload ?? "what is released", default: 0] += 1
+        }
+        for (text, count) in found.sorted(by: { $0.key < $1.key }) where count > possible[text] ?? 0 {
+            fail("\(name): \(text) is on the disk \(count) times, not \(possible[text] ?? 0)")
+        }
+        for (text, count) in certain.sorted(by: { $0.key < $1.key }) where count > found[text] ?? 0 {
+            fail("\(name): \(text) is on the disk \(found[text] ?? 0) times, not \(count)")
         }
     }
 
-    private func settleInFlight(of session: Session, _ name: String, _ queue: [SimulatedDisk.Row]) {
-        var inFlight: [PacketIdentifier: Session.InFlight] = [:]
-        for row in queue where row.packetIdentifier != 0 {
-            if inFlight[row.packetIdentifier] != nil { fail("\(name): \(row.packetIdentifier) is there twice") }
+    /// A QoS 2 message that went out has its Packet Identifier on the disk.
+    private func checkInFlight(
+        of session: Session, _ name: String, _ rows: [SimulatedDisk.Row], _ written: CommitTicket
+    ) {
+        var there: [PacketIdentifier: (row: SimulatedDisk.Row, payload: String)] = [:]
+        for row in rows where row.packetIdentifier != 0 {
+            if there[row.packetIdentifier] != nil { fail("\(name): \(row.packetIdentifier) is there twice") }
             let payload = row.message.map { String(decoding: $0.payload, as: UTF8.self) }
-            inFlight[row.packetIdentifier] = .init(
-                payload: payload ?? "what is released", qos: row.qos, isReceived: row.isReleased)
+            there[row.packetIdentifier] = (row, payload ?? "what is released")
         }
         for (identifier, before) in session.inFlight.sorted(by: { $0.key < $1.key }) where before.qos == .exactlyOnce {
             let text = "\(name): \(before.payload) #\(identifier)"
-            guard let now = inFlight[identifier], now.qos == .exactlyOnce else {
+            let now = there[identifier]
+            if now == nil || now?.payload != before.payload { session.lostIdentifiers.insert(identifier) }
+            let durability = before.durability
+            guard durability == .acknowledged || durability == .relaxed && before.sent <= written else { continue }
+            guard let now, now.row.qos == .exactlyOnce else {
                 fail("\(text) is not on the disk")
                 continue
             }
-            if before.isReleased, !now.isReceived { fail("\(text) is not released on the disk") }
-            if !now.isReceived, now.payload != before.payload { fail("\(text) is \(now.payload) on the disk") }
-            if now.isReceived, !before.isReceived { fail("\(text) is released on the disk") }
+            let isReleased = durability == .acknowledged ? before.isReleased : before.received ?? .max <= written
+            if isReleased, !now.row.isReleased { fail("\(text) is not released on the disk") }
+            if !now.row.isReleased, now.payload != before.payload { fail("\(text) is \(now.payload) on the disk") }
+            if now.row.isReleased, before.received == nil { fail("\(text) is released on the disk") }
         }
-        session.inFlight = inFlight
     }
 
-    private func settleRetained(_ found: [String: String]) {
+    /// What is retained gets to the disk with a round, or with the one before.
+    private func settleRetained(_ found: [String: String], _ written: CommitTicket) {
+        for topic in found.keys.sorted() where retained[topic] == nil { fail("\(topic) is retained") }
         for topic in retained.keys.sorted() {
             let stored = retained[topic] ?? []
-            let oldest = stored.lastIndex(where: \.isPromised) ?? 0
+            let oldest = stored.lastIndex { $0.durability > .memory && ($0.isPromised || $0.round <= written) }
+            retained[topic] = nil
             guard let payload = found[topic] else {
-                if stored.contains(where: \.isPromised) { fail("what is retained for \(topic) is lost") }
-                retained[topic] = nil
+                if oldest != nil { fail("what is retained for \(topic) is lost") }
                 continue
             }
-            guard let place = stored[oldest...].lastIndex(where: { $0.payload == payload }) else {
+            let possible = stored[(oldest ?? 0)...].filter { $0.durability > .memory && $0.round <= written + 1 }
+            guard possible.contains(where: { $0.payload == payload }) else {
                 fail("\(payload) is retained for \(topic)")
                 continue
             }
-            stored[place].isPromised = true
-            retained[topic] = [stored[place]]
+            retained[topic] = [
+                Retained(payload: payload, round: 0, durability: possible[0].durability, isPromised: true)
+            ]
+        }
+    }
+
+    // MARK: The end
+
+    /// When all is over, and the last commit too: nothing is left behind.
+    func checkDisk() {
+        for client in clients where !client.cleanSession {
+            guard let journal = sessions[client.name]?.journal else { continue }
+            if broker.disk.session(of: client.name).map(Self.state) != journal.state(after: .max) {
+                fail("\(client.name): the disk does not have what is so")
+            }
+            let queue = broker.disk.queue(of: client.name) ?? []
+            if !queue.isEmpty { fail("\(client.name): \(queue.count) messages stay on the disk") }
         }
     }
 }

@@ -15,6 +15,7 @@ final class Simulation {
         var changesKind = false
         /// Whether there is a disk, and the broker crashes.
         var hasDisk = false
+        var durability = DurabilityRules(.acknowledged)
         /// Of a hundred steps those in which a commit begins or ends.
         var commits = 10
         /// Of a thousand steps those in which the broker crashes.
@@ -27,8 +28,7 @@ final class Simulation {
         var returns = 30
     }
 
-    /// Messages whose order counts [MQTT-4.6.0-6]. A clean session that begins anew may live elsewhere, so for it each
-    /// connection counts for itself.
+    /// Messages whose order counts [MQTT-4.6.0-6]. A session that begins anew may live elsewhere, so each counts for itself.
     struct Stream: Hashable {
         let publisher: Publisher
         let topic: String
@@ -37,8 +37,8 @@ final class Simulation {
 
     struct Publisher: Hashable {
         let name: Substring
-        /// 0 for a persistent session.
-        let connection: Int
+        /// Its session's.
+        let tag: Int
     }
 
     /// What the model knows of one session.
@@ -46,15 +46,20 @@ final class Simulation {
         struct InFlight {
             let payload: String
             let qos: QoS
-            /// PUBREC has come.
-            var isReceived = false
+            let durability: Durability
+            /// The round in which it went out.
+            let sent: CommitTicket
+            /// Nil for one that was retained.
+            let queued: Queued?
+            /// PUBREC has come, in that round.
+            var received: CommitTicket?
             /// PUBREL has gone out.
             var isReleased = false
         }
 
         let isClean: Bool
         let tag: Int
-        var journal = SessionJournal()
+        var journal: SessionJournal
         var subscriptions: [(filter: String, qos: QoS)] = []
         var owed: [Stream: [String]] = [:]
         var publishers: [Substring: [Publisher]] = [:]
@@ -70,11 +75,19 @@ final class Simulation {
         var next: [Stream: Int] = [:]
         /// PUBLISH packets that are not over.
         var inFlight: [PacketIdentifier: InFlight] = [:]
-        var incoming = Set<PacketIdentifier>()
+        /// Identifiers of QoS 2 messages from the client, and what was promised of each.
+        var incoming: [PacketIdentifier: Durability] = [:]
+        /// Of a persistent session with a disk.
+        var queue: [Queued] = []
+        /// The broker has begun with messages for it: until they are read what needs no disk lies there too.
+        var hasStoredQueue = false
+        /// Those that the broker has forgotten in a crash, or given to another message, while the client may know them.
+        var lostIdentifiers = Set<PacketIdentifier>()
 
-        init(isClean: Bool, tag: Int) {
+        init(isClean: Bool, tag: Int, begunIn round: CommitTicket) {
             self.isClean = isClean
             self.tag = tag
+            journal = SessionJournal(begunIn: round)
         }
     }
 
@@ -89,7 +102,9 @@ final class Simulation {
     private var names: [Int: String] = [:]
     private var isClean: [Int: Bool] = [:]
     var sessions: [String: Session] = [:]
-    /// Messages that are not acknowledged.
+    /// Persistent sessions that have ended, whose end is perhaps not on the disk, in order.
+    var endedSessions: [String: [Session]] = [:]
+    /// Messages that are not on the disk yet.
     var messages: [Message] = []
     /// What is retained, or was when it was last known to be on the disk and since, by topic.
     var retained: [String: [Retained]] = [:]
@@ -111,6 +126,7 @@ final class Simulation {
         for number in 0..<6 {
             let client = SimulatedClient(name: "client \(number)", cleanSession: number % 2 == 0)
             client.receive = { [unowned self] in received($0, by: client.name) }
+            client.mistake = { [unowned self] in mistaken($0, by: client.name) }
             clients.append(client)
         }
     }
@@ -118,12 +134,14 @@ final class Simulation {
     deinit { _ = broker.crash() }
 
     private func begin(from disk: SimulatedDisk) {
+        var disk = disk
+        disk.replacesSessions = settings.durability.standard < .acknowledged
         broker.settlesAtOnce = false
         broker.observe = { [unowned self] in sent($1, on: $0) }
         broker.observeHandled = { [unowned self] in handled($1, from: $0) }
         guard settings.hasDisk else { return }
         broker.rowsRead = 1 + generator.below(20)
-        broker.keepOnDisk(from: disk)
+        broker.keepOnDisk(settings.durability, from: disk)
     }
 
     func fail(_ text: String) { if problem == nil { problem = text } }
@@ -149,6 +167,7 @@ final class Simulation {
         if !broker.commits.isEmpty {
             trace?("the commit ends")
             broker.finishCommit()
+            noteWritten(through: broker.roundsWritten)
         } else if broker.hasUncommitted {
             trace?("a round begins, or goes on")
             broker.beginRound()
@@ -163,7 +182,7 @@ final class Simulation {
         let disk = broker.crash(isWritten: generator.happens(50))
         trace?("crash \(crashes)")
         for client in clients { client.forgetConnection() }
-        survive(disk)
+        survive(disk, written: broker.roundsWritten)
         if settings.changesShards { shards = 1 + generator.below(3) }
         broker = ShardHarness(
             shards: shards, limits: settings.limits, seed: generator.next(), now: broker.now + 1)
@@ -243,10 +262,12 @@ final class Simulation {
     /// A client's packet that a shard handles now.
     private func handled(_ packet: ControlPacket, from connection: TestConnection) {
         trace?("\(connection.tag) \(names[connection.tag] ?? "") on \(connection.shard ?? -1) > \(packet.brief)")
+        let round = connection.shard.map { broker.openRound(of: $0) } ?? 0
         if case .connect(let connect) = packet, connect.cleanSession, let name = names[connection.tag],
-            let session = sessions[name], !session.isClean, !session.journal.isDiscarded
+            let session = sessions[name], !session.isClean, !session.journal.isDiscarded,
+            broker.home(of: name) == connection.shard
         {
-            session.journal.append(.discarded)
+            session.journal.append(.discarded, in: round)
         }
         guard let name = names[connection.tag], let session = sessions[name],
             session.tag == connection.tag || !session.isClean
@@ -260,26 +281,37 @@ final class Simulation {
                 session.subscriptions.append((filter, subscription.maximumQoS))
                 filters.append((filter, subscription.maximumQoS))
             }
-            session.journal.append(.subscribed(filters: filters, identifier, tag: connection.tag))
+            session.journal.append(.subscribed(filters: filters, identifier, tag: connection.tag), in: round)
         case .unsubscribe(let filters, let identifier):
             let filters = filters.map { String(decoding: $0, as: UTF8.self) }
             session.subscriptions.removeAll { filters.contains($0.filter) }
-            session.journal.append(.subscribed(filters: filters.map { ($0, nil) }, identifier, tag: connection.tag))
+            session.journal.append(
+                .subscribed(filters: filters.map { ($0, nil) }, identifier, tag: connection.tag), in: round)
         case .publish(let message, let qos, let identifier, _, let isRetained):
-            if qos == .exactlyOnce, !session.incoming.insert(identifier).inserted { return }
-            let publisher = Publisher(name: name[...], connection: session.isClean ? connection.tag : 0)
-            let published = Message(message, qos, identifier, by: session, on: connection.tag, at: session.journal.next)
-            if qos == .exactlyOnce { session.journal.append(.received(identifier)) }
-            owe(published, from: publisher)
+            let durability = durability(of: message)
+            if qos == .exactlyOnce {
+                guard session.incoming[identifier] == nil else { return }
+                session.incoming[identifier] = durability
+                if durability > .memory { session.journal.append(.received(identifier), in: round) }
+            }
+            let published = Message(
+                message, qos, identifier, by: session, on: connection.tag, in: round, durability)
+            owe(published, from: Publisher(name: name[...], tag: session.tag))
             if isRetained { retain(published) }
-            if settings.hasDisk, qos > .atMostOnce { messages.append(published) }
+            if settings.hasDisk, qos > .atMostOnce, durability > .memory { messages.append(published) }
         case .acknowledgement(let acknowledgement):
             let identifier = acknowledgement.packetIdentifier
             switch acknowledgement.type {
             case .publishRelease:
-                if session.incoming.remove(identifier) != nil { session.journal.append(.released(identifier)) }
-            case .publishReceived: session.inFlight[identifier]?.isReceived = true
-            case .publishAcknowledgement, .publishComplete: session.inFlight[identifier] = nil
+                if session.incoming.removeValue(forKey: identifier) != nil {
+                    session.journal.append(.released(identifier), in: round)
+                }
+            case .publishReceived:
+                guard let inFlight = session.inFlight[identifier], inFlight.received == nil else { break }
+                inFlight.queued?.received = round
+                session.inFlight[identifier]?.received = round
+            case .publishAcknowledgement, .publishComplete:
+                session.inFlight.removeValue(forKey: identifier)?.queued?.over = round
             default: break
             }
         case .disconnect: if session.isClean { sessions[name] = nil }
@@ -302,7 +334,9 @@ final class Simulation {
             guard !session.journal.isDiscarded else { continue }
             if stream.qos == .exactlyOnce { session.owedExactlyOnce.insert(message.payload) }
             if stream.qos == .atLeastOnce { session.owedAtLeastOnce.insert(message.payload) }
-            if stream.qos > .atMostOnce { message.receivers.append(session) }
+            guard stream.qos > .atMostOnce else { continue }
+            message.receivers.append(session)
+            if settings.hasDisk, !session.isClean { session.queue.append(Queued(message, stream.qos)) }
         }
     }
 
@@ -311,7 +345,7 @@ final class Simulation {
         trace?("\(connection.tag) \(names[connection.tag] ?? "") on \(connection.shard ?? -1) < \(packet.brief)")
         guard let name = names[connection.tag] else { return fail("a packet for nobody") }
         if case .connectAcknowledgement(let acknowledgement) = packet {
-            accepted(acknowledgement, name, connection.tag)
+            accepted(acknowledgement, name, connection)
         }
         if case .publish = packet, let session = sessions[name] { published(packet, to: session, name, connection) }
         if settings.hasDisk, let session = sessions[name] { promised(packet, session, tag: connection.tag) }
@@ -319,17 +353,17 @@ final class Simulation {
         client?.inbox.append(packet)
     }
 
-    private func accepted(_ acknowledgement: ConnectAcknowledgement, _ name: String, _ tag: Int) {
-        let isClean = isClean[tag] ?? true
-        var isKept = !isClean && sessions[name].map { !$0.isClean } ?? false
-        if isKept, sessions[name]?.journal.isDiscarded ?? false {
-            isKept = acknowledgement.sessionPresent
-            if isKept { sessions[name]?.journal.forgetDiscarding() }
-        }
+    private func accepted(_ acknowledgement: ConnectAcknowledgement, _ name: String, _ connection: TestConnection) {
+        let isClean = isClean[connection.tag] ?? true
+        let earlier = sessions[name].flatMap { $0.isClean ? nil : $0 }
+        let isKept = earlier.map { !isClean && !$0.journal.isDiscarded } ?? false
         if acknowledgement.sessionPresent != isKept {
             fail("\(name): session present \(acknowledgement.sessionPresent)")
         }
-        if !isKept { sessions[name] = Session(isClean: isClean, tag: tag) }
+        guard !isKept else { return }
+        if let earlier { end(earlier, of: name) }
+        let round = connection.shard.map { broker.openRound(of: $0) } ?? 0
+        sessions[name] = Session(isClean: isClean, tag: connection.tag, begunIn: round)
     }
 
     private func published(
@@ -342,10 +376,16 @@ final class Simulation {
         } else if let other = session.inFlight[delivery.packetIdentifier] {
             if !delivery.isDuplicate { fail("\(text), but its identifier is in use for \(other.payload)") }
             if other.payload != delivery.payload { fail("\(text), but it was \(other.payload)") }
-            if other.isReceived { fail("\(text) after its PUBREC") }
+            if other.received != nil { fail("\(text) after its PUBREC") }
         } else {
             if delivery.isDuplicate { fail("\(text), but it is new") }
-            session.inFlight[delivery.packetIdentifier] = .init(payload: delivery.payload, qos: delivery.qos)
+            let queued = delivery.isRetained ? nil : session.queue.first { $0.isNext(delivery) }
+            let round = connection.shard.map { broker.openRound(of: $0) } ?? 0
+            queued?.sent = round
+            session.inFlight[delivery.packetIdentifier] = .init(
+                payload: delivery.payload, qos: delivery.qos,
+                durability: settings.durability.durability(of: Array(delivery.topic.utf8).span), sent: round,
+                queued: queued)
             if delivery.qos == .exactlyOnce { session.sentExactlyOnce.insert(delivery.payload) }
             let window = settings.limits.inFlightMessages
             if window > 0, session.inFlight.count > window { fail("\(text) beyond the window") }
@@ -365,10 +405,30 @@ final class Simulation {
     private func received(_ delivery: Delivery, by name: String) {
         guard let session = sessions[name], !delivery.isRetained else { return }
         session.got[delivery.payload, default: 0] += 1
-        if delivery.qos == .exactlyOnce, !session.gotExactlyOnce.insert(delivery.payload).inserted {
+        if delivery.qos == .exactlyOnce, !session.gotExactlyOnce.insert(delivery.payload).inserted,
+            !isPublishedAgain(delivery, session)
+        {
             fail("\(name): \(delivery) comes twice")
         }
         checkOrder(delivery, session, name)
+    }
+
+    /// What needs no disk is new to a broker that begins, also when it lies in a long queue that is on the disk.
+    private func isPublishedAgain(_ delivery: Delivery, _ session: Session) -> Bool {
+        guard settings.durability.durability(of: Array(delivery.topic.utf8).span) == .memory else { return false }
+        let times = streams(of: delivery, in: session).reduce(0) { times, stream in
+            times + (session.owed[stream] ?? []).count { $0 == delivery.payload }
+        }
+        return times >= session.got[delivery.payload] ?? 0
+    }
+
+    private func mistaken(_ delivery: Delivery, by name: String) {
+        guard let session = sessions[name] else { return }
+        guard session.lostIdentifiers.contains(delivery.packetIdentifier) else {
+            return fail("\(name): \(delivery), but the client has another message of that identifier")
+        }
+        // Its client can't tell it from the other one.
+        session.owedExactlyOnce.remove(delivery.payload)
     }
 
     /// What a persistent session is sent for the first time comes in order, whatever connections end and crashes there are
