@@ -15,7 +15,7 @@ import Testing
     private static let traced = ProcessInfo.processInfo.environment["MARTLET_SIMULATION"].flatMap { UInt64($0) }
 
     private func run(_ shards: Int, _ first: UInt64, _ change: (inout Simulation.Settings, UInt64) -> Void) {
-        var (delivered, crashes) = (0, 0)
+        var (delivered, crashes, lateWills, hasWills) = (0, 0, 0, false)
         let seeds = Self.traced.map { $0 > first && $0 < first + 100_000 ? [$0 - first] : [] } ?? Array(Self.seeds)
         for seed in seeds {
             var settings = Simulation.Settings(shards: shards)
@@ -32,9 +32,12 @@ import Testing
             }
             delivered += simulation.delivered
             crashes += simulation.crashes
+            lateWills += simulation.lateWills
+            hasWills = settings.hasWills
         }
         guard Self.traced == nil else { return }
         #expect(delivered > 50 * Self.seeds.count && crashes > Self.seeds.count / 2, "the simulation is of little use")
+        #expect(!hasWills || lateWills > Self.seeds.count / 2, "\(lateWills) wills of clients that did not come back")
     }
 
     @Test(arguments: [1, 2, 3])
@@ -68,6 +71,18 @@ import Testing
             settings.changesKind = seed % 2 == 0
             settings.crashes = 8
             if seed % 5 == 0 { (settings.burst, settings.returns) = (30, 3) }
+        }
+    }
+
+    @Test(arguments: [1, 2, 3])
+    func `wills come once, also those of who does not come back after a crash [MQTT-3.1.2-8]`(_ shards: Int) {
+        run(shards, 500_000) { settings, seed in
+            settings.hasWills = true
+            settings.advances = 30
+            settings.returns = seed % 4 < 2 ? 3 : 30
+            settings.changesKind = seed % 2 == 0
+            settings.changesShards = seed % 3 == 0
+            if seed % 4 == 0 { settings.durability = DurabilityRules(.relaxed) }
         }
     }
 

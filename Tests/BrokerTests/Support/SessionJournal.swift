@@ -7,6 +7,14 @@ import MQTT
 struct SessionJournal {
     enum Change {
         case begun
+        /// Its client is there, with the will of that payload.
+        case came(will: String?)
+        /// Its client has gone, with its will.
+        case left(Instant)
+        /// The broker has begun without the client, and can't tell since when that is away.
+        case missed(Instant)
+        /// The broker has published the will that an earlier one had left.
+        case willPublished
         /// SUBSCRIBE or UNSUBSCRIBE on that connection; nil gives a filter up.
         case subscribed(filters: [(filter: String, qos: QoS?)], PacketIdentifier, tag: Int)
         /// The first PUBLISH of a QoS 2 message.
@@ -19,6 +27,10 @@ struct SessionJournal {
     struct State: Equatable {
         var subscriptions: [String: QoS] = [:]
         var incoming: Set<PacketIdentifier> = []
+        /// Nil: its client is connected.
+        var absentSince: Instant?
+        /// The payload of the will.
+        var will: String?
     }
 
     /// What is on the disk at least; nil: no session.
@@ -76,6 +88,14 @@ struct SessionJournal {
     private static func apply(_ change: Change, to state: inout State?) {
         switch change {
         case .begun: state = State()
+        case .came(let will):
+            state?.absentSince = nil
+            state?.will = will
+        case .left(let now):
+            state?.absentSince = now
+            state?.will = nil
+        case .missed(let now): state?.absentSince = now
+        case .willPublished: state?.will = nil
         case .subscribed(let filters, _, _): for (filter, qos) in filters { state?.subscriptions[filter] = qos }
         case .received(let identifier): state?.incoming.insert(identifier)
         case .released(let identifier): state?.incoming.remove(identifier)

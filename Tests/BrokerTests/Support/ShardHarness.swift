@@ -40,6 +40,10 @@ final class ShardHarness {
     var observe: ((TestConnection, ControlPacket) -> Void)?
     /// Sees each packet of a client when a shard handles it.
     var observeHandled: ((TestConnection, ControlPacket) -> Void)?
+    /// Sees each connection that a shard has ended, before anything that comes of it.
+    var observeEnd: ((TestConnection, CloseReason) -> Void)?
+    /// Sees each shard that is about to look at the clock.
+    var observeTick: ((Int) -> Void)?
 
     private let shards: [Shard]
     /// `posts[sender][receiver]`
@@ -234,6 +238,11 @@ final class ShardHarness {
 
     private func apply(_ index: Int) {
         let shard = shards[index]
+        if let observeEnd {
+            for case .closed(let number, _, let reason) in shard.outbox.events {
+                if let connection = shard.connections[Int(number)] { observeEnd(connection, reason) }
+            }
+        }
         var closed: [ConnectionNumber: TestConnection] = [:]
         var verifying: [TestConnection] = []
         for effect in shard.outbox.effects {
@@ -387,7 +396,7 @@ final class ShardHarness {
         }
         for connection in shards.flatMap(\.connections).compactMap({ $0 }) + moving { connection.place = .closed }
         for shard in shards { shard.connections = [] }
-        (observe, observeHandled) = (nil, nil)
+        (observe, observeHandled, observeEnd, observeTick) = (nil, nil, nil, nil)
         posts = []
         answers = []
         verifications = []
@@ -492,6 +501,7 @@ final class ShardHarness {
     }
 
     private func tick(_ shard: Int) {
+        observeTick?(shard)
         shards[shard].state.tick(now, into: &shards[shard].outbox)
         apply(shard)
         handleWoken(shard)

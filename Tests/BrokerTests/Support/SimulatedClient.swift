@@ -88,6 +88,7 @@ final class SimulatedClient {
         guard !inbox.isEmpty else { return }
         switch inbox.removeFirst() {
         case .connectAcknowledgement(let acknowledgement):
+            guard acknowledgement.returnCode == .accepted else { return }
             (isConnected, isAnswered) = (true, true)
             if !acknowledgement.sessionPresent {
                 held = [:]

@@ -21,8 +21,9 @@ extension Simulation {
         /// Who is owed it at QoS 1 or 2.
         var receivers: [Session] = []
 
+        /// `identifier`: 0 where nobody waits for an acknowledgement.
         init(
-            _ message: ApplicationMessage, _ qos: QoS, _ identifier: PacketIdentifier, by publisher: Session,
+            _ message: ApplicationMessage, _ qos: QoS, _ identifier: PacketIdentifier = 0, by publisher: Session,
             on tag: Int, in round: CommitTicket, _ durability: Durability
         ) {
             topic = String(decoding: message.topic, as: UTF8.self)
@@ -87,13 +88,15 @@ extension Simulation {
         retained[message.topic, default: []].append(stored)
     }
 
-    /// A persistent session is no more, and its client knows it or may know.
-    func end(_ session: Session, of name: String) {
-        let promise = settings.durability.standard == .acknowledged
-        if settings.hasDisk, promise, let round = session.journal.discardedIn, round > broker.roundsWritten {
+    /// A client hears that it has none of its earlier sessions any more.
+    func forgetSessions(of name: String) {
+        guard settings.hasDisk else { return }
+        for session in endedSessions[name] ?? [] { session.isForgotten = true }
+        guard settings.durability.standard == .acknowledged else { return }
+        for session in endedSessions.removeValue(forKey: name) ?? []
+        where session.journal.discardedIn ?? 0 > broker.roundsWritten {
             fail("\(name) is told that its session is gone, and it is not gone on the disk")
         }
-        if settings.hasDisk, !promise { endedSessions[name, default: []].append(session) }
     }
 
     // MARK: Promises
@@ -144,12 +147,14 @@ extension Simulation {
     func noteWritten(through round: CommitTicket) {
         for message in messages where message.round <= round { promise(message) }
         messages.removeAll { $0.round <= round }
+        for session in sessions.values { session.queue.removeAll { $0.over ?? .max <= round } }
     }
 
     // MARK: A crash
 
-    /// The disk has this after a crash, with the rounds through `written`. What else there was is gone.
-    func survive(_ disk: SimulatedDisk, written: CommitTicket) {
+    /// The disk has this after a crash, with the rounds through `written`. What else there was is gone. The next broker begins
+    /// now.
+    func survive(_ disk: SimulatedDisk, written: CommitTicket, now: Instant) {
         if let wrong = disk.problem { fail(wrong) }
         noteWritten(through: written)
         for message in messages where message.qos == .exactlyOnce && message.durability == .acknowledged {
@@ -159,6 +164,7 @@ extension Simulation {
             }
         }
         messages = []
+        pendingWills = []
         for client in clients {
             let name = client.name
             let possible = (endedSessions[name] ?? []) + (sessions[name].map { $0.isClean ? [] : [$0] } ?? [])
@@ -170,19 +176,18 @@ extension Simulation {
                 return fail("\(name): the disk should have \(texts[0]), and has \(texts[1])")
             }
             endedSessions[name] = nil
-            let isBack = session != nil && session !== sessions[name]
             sessions[name] = session
-            if let session, let found, let rows = disk.queue(of: name) {
-                begin(session, name, from: found, rows, written: written, isBack: isBack)
-            }
+            guard let session, let found, let rows = disk.queue(of: name) else { continue }
+            begin(session, name, from: found, rows, written: written)
+            if let will = found.will { pend(will, of: session, name, now) }
+            if found.absentSince == nil { session.journal.append(.missed(now), in: 1) }
         }
         settleRetained(disk.payloads, written)
     }
 
-    /// `isBack`: it had ended, and its end is lost. Its client has forgotten it.
     private func begin(
         _ session: Session, _ name: String, from found: SessionJournal.State, _ rows: [SimulatedDisk.Row],
-        written: CommitTicket, isBack: Bool
+        written: CommitTicket
     ) {
         let texts = rows.map { "#\($0.packetIdentifier)\($0.isReleased ? " released" : "")" }
         trace?("\(name) has \(texts.joined(separator: ", ")) on the disk")
@@ -196,12 +201,13 @@ extension Simulation {
         }
         session.owedExactlyOnce.formIntersection(session.promised)
         session.owedAtLeastOnce.formIntersection(session.promised)
-        if isBack {
-            let there = Set(rows.compactMap { $0.message.map { String(decoding: $0.payload, as: UTF8.self) } })
-            session.owedExactlyOnce.formIntersection(there)
-            session.owedAtLeastOnce.formIntersection(there)
-            session.gotExactlyOnce = []
+        if session.journal.isDiscarded {
+            let late = Set(session.queue.filter { $0.came == written }.map(\.payload))
+                .subtracting(rows.compactMap { $0.message.map { String(decoding: $0.payload, as: UTF8.self) } })
+            session.owedExactlyOnce.subtract(late)
+            session.owedAtLeastOnce.subtract(late)
         }
+        if session.isForgotten { (session.gotExactlyOnce, session.isForgotten) = ([], false) }
         session.journal.begin(from: found)
         session.subscriptions = found.subscriptions.sorted { $0.key < $1.key }.map { (filter: $0.key, qos: $0.value) }
         session.incoming = Dictionary(uniqueKeysWithValues: found.incoming.map { ($0, .memory) })
@@ -222,7 +228,8 @@ extension Simulation {
     }
 
     private static func state(of stored: SimulatedDisk.Session) -> SessionJournal.State {
-        var state = SessionJournal.State(incoming: stored.inbound)
+        var state = SessionJournal.State(incoming: stored.inbound, absentSince: stored.row.absentSince)
+        state.will = stored.will.map { String(decoding: $0.will.message.payload, as: UTF8.self) }
         for (filter, qos) in stored.subscriptions { state.subscriptions[String(decoding: filter, as: UTF8.self)] = qos }
         return state
     }

@@ -16,6 +16,11 @@ final class Simulation {
         /// Whether there is a disk, and the broker crashes.
         var hasDisk = false
         var durability = DurabilityRules(.acknowledged)
+        /// Whether clients have wills.
+        var hasWills = false
+        /// Of a thousand steps those in which the clock goes on, and how far.
+        var advances = 0
+        var longestAdvance: Int64 = 20_000
         /// Of a hundred steps those in which a commit begins or ends.
         var commits = 10
         /// Of a thousand steps those in which the broker crashes.
@@ -60,6 +65,8 @@ final class Simulation {
         let isClean: Bool
         let tag: Int
         var journal: SessionJournal
+        /// It has ended, and its client has been told that there is none.
+        var isForgotten = false
         var subscriptions: [(filter: String, qos: QoS)] = []
         var owed: [Stream: [String]] = [:]
         var publishers: [Substring: [Publisher]] = [:]
@@ -91,7 +98,7 @@ final class Simulation {
         }
     }
 
-    private static let topics = ["a", "a/b", "a/c", "b", "b/c"]
+    static let topics = ["a", "a/b", "a/c", "b", "b/c"]
     private static let filters = ["#", "a/#", "+", "a/+", "+/c", "a", "a/b", "b/c", "b/#"]
 
     let settings: Settings
@@ -111,11 +118,21 @@ final class Simulation {
     /// How far into its streams each connection has come.
     private var positions: [Int: [Stream: Int]] = [:]
     private var latestTag = 0
+    /// Sessions whose client is connected, by the tag of its connection.
+    private var connected: [Int: Session] = [:]
+    /// By their payload.
+    var wills: [String: WillMessage] = [:]
+    /// By the tag of the connection that has it.
+    var willPayloads: [Int: String] = [:]
+    /// What an earlier broker has left, the first to come first.
+    var pendingWills: [PendingWill] = []
     private(set) var problem: String?
     /// What has happened; kept when somebody wants to read it.
     var trace: ((@autoclosure () -> String) -> Void)?
     private(set) var delivered = 0
     private(set) var crashes = 0
+    /// Wills that an earlier broker had left, and that were published.
+    var lateWills = 0
 
     init(seed: UInt64, settings: Settings) {
         self.settings = settings
@@ -139,6 +156,8 @@ final class Simulation {
         broker.settlesAtOnce = false
         broker.observe = { [unowned self] in sent($1, on: $0) }
         broker.observeHandled = { [unowned self] in handled($1, from: $0) }
+        broker.observeEnd = { [unowned self] in ended($0, $1) }
+        broker.observeTick = { [unowned self] in ticked($0) }
         guard settings.hasDisk else { return }
         broker.rowsRead = 1 + generator.below(20)
         broker.keepOnDisk(settings.durability, from: disk)
@@ -152,6 +171,7 @@ final class Simulation {
         for _ in 0..<settings.steps {
             if settings.hasDisk, generator.happens(settings.commits) { carryOnCommit() }
             if settings.hasDisk, generator.below(1000) < settings.crashes { crash() }
+            if settings.advances > 0, generator.below(1000) < settings.advances { advance() }
             if generator.happens(40) { broker.step() } else { act(generator.element(of: clients)) }
             if problem != nil { return }
         }
@@ -182,11 +202,18 @@ final class Simulation {
         let disk = broker.crash(isWritten: generator.happens(50))
         trace?("crash \(crashes)")
         for client in clients { client.forgetConnection() }
-        survive(disk, written: broker.roundsWritten)
+        connected = [:]
+        survive(disk, written: broker.roundsWritten, now: broker.now + 1)
         if settings.changesShards { shards = 1 + generator.below(3) }
         broker = ShardHarness(
             shards: shards, limits: settings.limits, seed: generator.next(), now: broker.now + 1)
         begin(from: disk)
+    }
+
+    private func advance() {
+        let milliseconds = 1 + Int64(generator.below(generator.happens(50) ? 1000 : Int(settings.longestAdvance)))
+        trace?("\(milliseconds) ms later")
+        broker.advance(milliseconds)
     }
 
     private func settle() {
@@ -237,7 +264,9 @@ final class Simulation {
         names[latestTag] = client.name
         isClean[latestTag] = client.cleanSession
         let connection = client.connect(to: broker, on: generator.below(shards), tag: latestTag)
-        connection.sendConnect(client.name, cleanSession: client.cleanSession)
+        connection.sendConnect(
+            client.name, cleanSession: client.cleanSession, keepAlive: keepAlive(of: client.name),
+            will: newWill(of: client.name, tag: latestTag))
     }
 
     /// All persistent sessions come back, and everything is read and answered.
@@ -268,6 +297,7 @@ final class Simulation {
             broker.home(of: name) == connection.shard
         {
             session.journal.append(.discarded, in: round)
+            pendingWills.removeAll { $0.name == name }
         }
         guard let name = names[connection.tag], let session = sessions[name],
             session.tag == connection.tag || !session.isClean
@@ -314,12 +344,11 @@ final class Simulation {
                 session.inFlight.removeValue(forKey: identifier)?.queued?.over = round
             default: break
             }
-        case .disconnect: if session.isClean { sessions[name] = nil }
         default: break
         }
     }
 
-    private func owe(_ message: Message, from publisher: Publisher) {
+    func owe(_ message: Message, from publisher: Publisher) {
         for client in clients {
             guard let session = sessions[client.name] else { continue }
             let granted = session.subscriptions.filter { NaiveDirectory.matches($0.filter, message.topic) }
@@ -345,7 +374,7 @@ final class Simulation {
         trace?("\(connection.tag) \(names[connection.tag] ?? "") on \(connection.shard ?? -1) < \(packet.brief)")
         guard let name = names[connection.tag] else { return fail("a packet for nobody") }
         if case .connectAcknowledgement(let acknowledgement) = packet {
-            accepted(acknowledgement, name, connection)
+            if acknowledgement.returnCode == .accepted { accepted(acknowledgement, name, connection) }
         }
         if case .publish = packet, let session = sessions[name] { published(packet, to: session, name, connection) }
         if settings.hasDisk, let session = sessions[name] { promised(packet, session, tag: connection.tag) }
@@ -360,10 +389,31 @@ final class Simulation {
         if acknowledgement.sessionPresent != isKept {
             fail("\(name): session present \(acknowledgement.sessionPresent)")
         }
-        guard !isKept else { return }
-        if let earlier { end(earlier, of: name) }
         let round = connection.shard.map { broker.openRound(of: $0) } ?? 0
-        sessions[name] = Session(isClean: isClean, tag: connection.tag, begunIn: round)
+        if !isKept {
+            if let earlier, settings.hasDisk { endedSessions[name, default: []].append(earlier) }
+            forgetSessions(of: name)
+            sessions[name] = Session(isClean: isClean, tag: connection.tag, begunIn: round)
+        }
+        connected[connection.tag] = sessions[name]
+        if !isClean { sessions[name]?.journal.append(.came(will: willPayloads[connection.tag]), in: round) }
+        pendingWills.removeAll { $0.name == name }  // Its client is back in time.
+    }
+
+    /// A shard has ended a connection: what becomes of its session, and its will [MQTT-3.1.2-8].
+    private func ended(_ connection: TestConnection, _ reason: CloseReason) {
+        trace?("\(connection.tag) \(names[connection.tag] ?? "") ends: \(reason)")
+        guard let name = names[connection.tag], let session = connected.removeValue(forKey: connection.tag),
+            let round = connection.shard.map({ broker.openRound(of: $0) })
+        else { return }
+        if !session.isClean {
+            session.journal.append(.left(broker.now), in: round)
+        } else if sessions[name] === session {
+            sessions[name] = nil
+        }
+        if reason != .disconnected, let payload = willPayloads[connection.tag] {
+            publishWill(payload, of: session, name, tag: connection.tag, in: round)
+        }
     }
 
     private func published(
