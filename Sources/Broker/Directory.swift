@@ -166,7 +166,7 @@ package struct Directory: Sendable {
         removalOrder.append((client, round))
     }
 
-    /// The round before which nobody may be told that this client has no session: a crash would bring it back. Nil: none.
+    /// The round that takes a session of this client from the disk: before it a crash would bring it back. Nil: none.
     mutating func removal(of client: ClientIdentifier, committed: CommitTicket) -> CommitTicket? {
         forgetRemovals(committed)
         guard let round = unsavedRemovals[client], round > committed else { return nil }

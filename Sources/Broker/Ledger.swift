@@ -14,7 +14,7 @@ struct Ledger: Sendable {
     private var open = Changes()
     private var closing: Changes?
     /// Of `open`.
-    private var round: CommitTicket = 1
+    private(set) var round: CommitTicket = 1
     private var isMarked: [Bool]
     private var unmarked = 0
     /// What is being handled is mail that was sent before its shard closed its part: it belongs to `closing`.

@@ -200,10 +200,13 @@ extension ShardState {
 
     // MARK: CONNECT
 
-    /// The commit that takes an earlier session of a client from the disk, if that is not over.
+    /// The commit after which a client may begin a session: the one that takes its earlier session from the disk. Where nobody
+    /// waits for that, the new one need only not be in an earlier round, or its row would be lost with the old one's.
     func removal(of client: ClientIdentifier) -> CommitTicket? {
-        guard ledger?.waits ?? false, let committed = ledger?.committed else { return nil }
-        return directory.withLock { $0.removal(of: client, committed: committed) }
+        guard let (waits, committed, round) = ledger.map({ ($0.waits, $0.committed, $0.round) }) else { return nil }
+        let removal = directory.withLock { $0.removal(of: client, committed: committed) }
+        guard let removal, !waits else { return removal }
+        return removal > round ? round : nil
     }
 
     /// The CONNECT is handled again when the disk has done its part.

@@ -428,16 +428,17 @@ package struct ShardState: Sendable {
         let (stored, client) = (sessions[slot].stored, sessions[slot].client)
         ledger?.spilledMessages -= sessions[slot].outgoing.spill.count
         sessions[slot] = Session()
-        var ticket: CommitTicket?
+        var (round, ticket): (CommitTicket?, CommitTicket?) = (nil, nil)
         if stored != 0, let waits = ledger?.waits {
             ledger?.remove(stored)
+            round = ledger?.round
             ticket = ledger?.note(waits: waits)
         }
         // At once, for another shard may be asked for this client in between.
         let committed = ledger?.committed ?? 0
         directory.withLock { directory in
             directory.remove(reference)
-            if let ticket { directory.noteRemoval(of: client, in: ticket, committed: committed) }
+            if let round { directory.noteRemoval(of: client, in: round, committed: committed) }
         }
         return ticket
     }

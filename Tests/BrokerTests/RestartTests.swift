@@ -195,6 +195,32 @@ import Testing
         broker.commitAll()
         #expect(broker.disk.session(of: "subscriber") == nil)
     }
+
+    /// Shards close a round one after the other: what a client begins on one is not in it before the end of its session on
+    /// another.
+    @Test(arguments: 1...6 as ClosedRange<UInt64>)
+    func `has the later session of a client whose earlier one expires in the midst of a round`(_ seed: UInt64) {
+        var limits = Limits.withoutDamping
+        limits.sessionExpiry = 10
+        let broker = ShardHarness(shards: 2, limits: limits, seed: seed)
+        broker.keepOnDisk(DurabilityRules(.relaxed))
+        let first = broker.connect("client", cleanSession: false, home: 1)
+        broker.commitAll()
+        broker.settlesAtOnce = false
+        first.drop()
+        broker.beginRound()
+        broker.step()
+        broker.advance(10)
+        let second = broker.connect("client", cleanSession: false, home: 0)
+        broker.settlesAtOnce = true
+        broker.settle()
+        broker.commitAll()
+        broker.advance(10)
+        broker.commitAll()
+        #expect(second.take() == [.accepted(sessionPresent: false)])
+        #expect(broker.disk.session(of: "client")?.row.absentSince == nil && broker.disk.session(of: "client") != nil)
+        #expect(broker.disk.problem == nil)
+    }
 }
 
 @Suite struct `A queue that is longer than what is kept in memory` {
