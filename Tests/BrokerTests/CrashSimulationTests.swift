@@ -15,17 +15,18 @@ import Testing
     private static let traced = ProcessInfo.processInfo.environment["MARTLET_SIMULATION"].flatMap { UInt64($0) }
 
     private func run(_ shards: Int, _ first: UInt64, _ change: (inout Simulation.Settings, UInt64) -> Void) {
-        var (delivered, crashes, lateWills, hasWills) = (0, 0, 0, false)
+        var (delivered, crashes, lateWills, expired) = (0, 0, 0, 0)
+        var settings = Simulation.Settings()
         let seeds = Self.traced.map { $0 > first && $0 < first + 100_000 ? [$0 - first] : [] } ?? Array(Self.seeds)
         for seed in seeds {
-            var settings = Simulation.Settings(shards: shards)
+            settings = Simulation.Settings(shards: shards)
             settings.hasDisk = true
             settings.limits.inFlightMessages = [1, 3, 20, 0][Int(seed % 4)]
             settings.limits.queuedMessages = 0
             settings.commits = [1, 3, 10, 40][Int(seed / 4 % 4)]
             change(&settings, seed)
             let simulation = Simulation(seed: first + seed, settings: settings)
-            if Self.traced == first + seed { simulation.trace = { print($0()) } }
+            if Self.traced == first + seed { simulation.trace = { print("\(shards):", $0()) } }
             simulation.run()
             if let problem = simulation.problem {
                 Issue.record("seed \(first + seed), \(shards) shards, crash \(simulation.crashes): \(problem)")
@@ -33,11 +34,15 @@ import Testing
             delivered += simulation.delivered
             crashes += simulation.crashes
             lateWills += simulation.lateWills
-            hasWills = settings.hasWills
+            expired += simulation.expired
         }
         guard Self.traced == nil else { return }
         #expect(delivered > 50 * Self.seeds.count && crashes > Self.seeds.count / 2, "the simulation is of little use")
-        #expect(!hasWills || lateWills > Self.seeds.count / 2, "\(lateWills) wills of clients that did not come back")
+        if settings.limits.sessionExpiry > 0 {
+            #expect(expired > Self.seeds.count, "\(expired) sessions expire")
+        } else if settings.hasWills {
+            #expect(lateWills > Self.seeds.count / 2, "\(lateWills) wills of clients that did not come back")
+        }
     }
 
     @Test(arguments: [1, 2, 3])
@@ -83,6 +88,23 @@ import Testing
             settings.changesKind = seed % 2 == 0
             settings.changesShards = seed % 3 == 0
             if seed % 4 == 0 { settings.durability = DurabilityRules(.relaxed) }
+        }
+    }
+
+    @Test(arguments: [1, 2, 3])
+    func `a session that expires is gone with all that was its, once that is on the disk`(_ shards: Int) {
+        run(shards, 600_000) { settings, seed in
+            // So soon that what a client leaves and what it begins anew meet in one round.
+            let isHasty = seed % 4 < 2
+            settings.limits.sessionExpiry = isHasty ? 1 : seed % 8 < 4 ? 1000 : 10_000
+            settings.longestAdvance = isHasty ? 1000 : 20_000
+            settings.advances = isHasty ? 200 : 30
+            settings.returns = isHasty ? 80 : 20
+            settings.hasWills = !isHasty
+            settings.changesKind = seed % 3 == 0
+            settings.changesShards = seed % 5 == 0
+            settings.crashes = 8
+            if seed % 2 == 0 { settings.durability = DurabilityRules(.relaxed) }
         }
     }
 

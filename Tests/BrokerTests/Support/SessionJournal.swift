@@ -20,7 +20,7 @@ struct SessionJournal {
         /// The first PUBLISH of a QoS 2 message.
         case received(PacketIdentifier)
         case released(PacketIdentifier)
-        /// By a CONNECT with a clean session.
+        /// By a CONNECT with a clean session, or because its client was away for too long.
         case discarded
     }
 

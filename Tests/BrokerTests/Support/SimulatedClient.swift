@@ -28,6 +28,8 @@ final class SimulatedClient {
     private var latestPayload = 0
     /// Told of each message that is new to the client.
     var receive: (Delivery) -> Void = { _ in }
+    /// Told when all that the client knew of its session is over.
+    var forget: () -> Void = {}
     /// Told of each that is taken for the duplicate of another one.
     var mistake: (Delivery) -> Void = { _ in }
 
@@ -41,14 +43,19 @@ final class SimulatedClient {
     func connect(to broker: ShardHarness, on shard: Int, tag: Int) -> TestConnection {
         forgetConnection()
         if wasClean, isAnswered {  // What it knew of that session has ended with its connection.
-            held = [:]
-            outgoing = []
+            forgetSession()
         }
         (wasClean, isAnswered) = (cleanSession, false)
         let connection = broker.open(on: shard)
         connection.tag = tag
         self.connection = connection
         return connection
+    }
+
+    private func forgetSession() {
+        held = [:]
+        outgoing = []
+        forget()
     }
 
     func forgetConnection() {
@@ -91,8 +98,7 @@ final class SimulatedClient {
             guard acknowledgement.returnCode == .accepted else { return }
             (isConnected, isAnswered) = (true, true)
             if !acknowledgement.sessionPresent {
-                held = [:]
-                outgoing = []
+                forgetSession()
             }
             for message in outgoing {  // [MQTT-4.4.0-1]
                 connection?.send(

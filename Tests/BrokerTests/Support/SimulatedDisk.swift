@@ -28,8 +28,6 @@ struct SimulatedDisk {
     private var ended: Set<StoredSession> = []
     private(set) var nextSession: StoredSession = 1
     private(set) var rowsWritten = 0
-    /// Whether a client may begin a session anew before the end of its earlier one is on the disk: it takes its place there.
-    var replacesSessions = false
     /// What a row said that could not be.
     private(set) var problem: String?
 
@@ -46,9 +44,8 @@ struct SimulatedDisk {
                 if ended.contains(row.session) { problem = "\(row.client) has a session that has ended" }
                 nextSession = max(nextSession, row.session + 1)
                 if sessions[row.session] == nil {
-                    if let earlier = sessions.first(where: { $0.value.row.client == row.client })?.key {
-                        if !replacesSessions { problem = "\(row.client) has two sessions" }
-                        sessions[earlier] = nil
+                    if sessions.values.contains(where: { $0.row.client == row.client }) {
+                        problem = "\(row.client) has two sessions"
                     }
                     sessions[row.session] = Session(row: row)
                 }

@@ -176,6 +176,9 @@ extension Simulation {
                 return fail("\(name): the disk should have \(texts[0]), and has \(texts[1])")
             }
             endedSessions[name] = nil
+            if let lost = sessions[name], lost !== session {
+                lostIdentifiers[name, default: []].formUnion(lost.inFlight.keys)
+            }
             sessions[name] = session
             guard let session, let found, let rows = disk.queue(of: name) else { continue }
             begin(session, name, from: found, rows, written: written)
@@ -278,7 +281,7 @@ extension Simulation {
         for (identifier, before) in session.inFlight.sorted(by: { $0.key < $1.key }) where before.qos == .exactlyOnce {
             let text = "\(name): \(before.payload) #\(identifier)"
             let now = there[identifier]
-            if now == nil || now?.payload != before.payload { session.lostIdentifiers.insert(identifier) }
+            if now == nil || now?.payload != before.payload { lostIdentifiers[name, default: []].insert(identifier) }
             let durability = before.durability
             guard durability == .acknowledged || durability == .relaxed && before.sent <= written else { continue }
             guard let now, now.row.qos == .exactlyOnce else {

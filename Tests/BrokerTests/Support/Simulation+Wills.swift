@@ -38,9 +38,8 @@ extension Simulation {
         pendingWills.sort { $0.due < $1.due }
     }
 
-    /// A shard is about to look at the clock.
-    func ticked(_ shard: Int) {
-        let round = broker.openRound(of: shard)
+    /// Those of who is missed, on a shard that looks at the clock.
+    func publishWillsDue(on shard: Int, in round: CommitTicket) {
         let due = pendingWills.filter { $0.due <= broker.now && broker.home(of: $0.name) == shard }
         pendingWills.removeAll { will in due.contains { $0.payload == will.payload } }
         lateWills += due.count

@@ -88,8 +88,6 @@ final class Simulation {
         var queue: [Queued] = []
         /// The broker has begun with messages for it: until they are read what needs no disk lies there too.
         var hasStoredQueue = false
-        /// Those that the broker has forgotten in a crash, or given to another message, while the client may know them.
-        var lostIdentifiers = Set<PacketIdentifier>()
 
         init(isClean: Bool, tag: Int, begunIn round: CommitTicket) {
             self.isClean = isClean
@@ -111,6 +109,9 @@ final class Simulation {
     var sessions: [String: Session] = [:]
     /// Persistent sessions that have ended, whose end is perhaps not on the disk, in order.
     var endedSessions: [String: [Session]] = [:]
+    /// Identifiers of messages from the broker that this has forgotten, or given to other messages, while a client may know
+    /// them: in a crash, or with a session of which the client has not heard that it is over.
+    var lostIdentifiers: [String: Set<PacketIdentifier>] = [:]
     /// Messages that are not on the disk yet.
     var messages: [Message] = []
     /// What is retained, or was when it was last known to be on the disk and since, by topic.
@@ -131,6 +132,7 @@ final class Simulation {
     var trace: ((@autoclosure () -> String) -> Void)?
     private(set) var delivered = 0
     private(set) var crashes = 0
+    private(set) var expired = 0
     /// Wills that an earlier broker had left, and that were published.
     var lateWills = 0
 
@@ -143,6 +145,7 @@ final class Simulation {
         for number in 0..<6 {
             let client = SimulatedClient(name: "client \(number)", cleanSession: number % 2 == 0)
             client.receive = { [unowned self] in received($0, by: client.name) }
+            client.forget = { [unowned self] in lostIdentifiers[client.name] = nil }
             client.mistake = { [unowned self] in mistaken($0, by: client.name) }
             clients.append(client)
         }
@@ -151,8 +154,6 @@ final class Simulation {
     deinit { _ = broker.crash() }
 
     private func begin(from disk: SimulatedDisk) {
-        var disk = disk
-        disk.replacesSessions = settings.durability.standard < .acknowledged
         broker.settlesAtOnce = false
         broker.observe = { [unowned self] in sent($1, on: $0) }
         broker.observeHandled = { [unowned self] in handled($1, from: $0) }
@@ -296,8 +297,7 @@ final class Simulation {
             let session = sessions[name], !session.isClean, !session.journal.isDiscarded,
             broker.home(of: name) == connection.shard
         {
-            session.journal.append(.discarded, in: round)
-            pendingWills.removeAll { $0.name == name }
+            discard(session, of: name, in: round)
         }
         guard let name = names[connection.tag], let session = sessions[name],
             session.tag == connection.tag || !session.isClean
@@ -400,6 +400,31 @@ final class Simulation {
         pendingWills.removeAll { $0.name == name }  // Its client is back in time.
     }
 
+    /// A session ends, and so does what an earlier broker has left of its client.
+    func discard(_ session: Session, of name: String, in round: CommitTicket) {
+        session.journal.append(.discarded, in: round)
+        lostIdentifiers[name, default: []].formUnion(session.inFlight.keys)
+        pendingWills.removeAll { $0.name == name }
+    }
+
+    /// A shard is about to look at the clock: who has been away for too long has no session any more, and after that wills
+    /// are published.
+    private func ticked(_ shard: Int) {
+        let round = broker.openRound(of: shard)
+        for client in clients where settings.limits.sessionExpiry > 0 && broker.home(of: client.name) == shard {
+            guard let session = sessions[client.name], !session.isClean, !session.journal.isDiscarded,
+                let absentSince = session.journal.state(after: .max)?.absentSince,
+                absentSince + settings.limits.sessionExpiry <= broker.now
+            else { continue }
+            trace?("the session of \(client.name) expires")
+            expired += 1
+            discard(session, of: client.name, in: round)
+            sessions[client.name] = nil
+            if settings.hasDisk { endedSessions[client.name, default: []].append(session) }
+        }
+        publishWillsDue(on: shard, in: round)
+    }
+
     /// A shard has ended a connection: what becomes of its session, and its will [MQTT-3.1.2-8].
     private func ended(_ connection: TestConnection, _ reason: CloseReason) {
         trace?("\(connection.tag) \(names[connection.tag] ?? "") ends: \(reason)")
@@ -463,18 +488,20 @@ final class Simulation {
         checkOrder(delivery, session, name)
     }
 
-    /// What needs no disk is new to a broker that begins, also when it lies in a long queue that is on the disk.
+    /// Whether its publisher has sent it as often as it comes: in a later session, for it may not have heard that the earlier
+    /// one was over; or to a later broker, to which what needs no disk is new.
     private func isPublishedAgain(_ delivery: Delivery, _ session: Session) -> Bool {
-        guard settings.durability.durability(of: Array(delivery.topic.utf8).span) == .memory else { return false }
+        let needsDisk = settings.durability.durability(of: Array(delivery.topic.utf8).span) > .memory
         let times = streams(of: delivery, in: session).reduce(0) { times, stream in
-            times + (session.owed[stream] ?? []).count { $0 == delivery.payload }
+            let count = (session.owed[stream] ?? []).count { $0 == delivery.payload }
+            return times + (needsDisk ? min(count, 1) : count)
         }
         return times >= session.got[delivery.payload] ?? 0
     }
 
     private func mistaken(_ delivery: Delivery, by name: String) {
         guard let session = sessions[name] else { return }
-        guard session.lostIdentifiers.contains(delivery.packetIdentifier) else {
+        guard lostIdentifiers[name]?.contains(delivery.packetIdentifier) ?? false else {
             return fail("\(name): \(delivery), but the client has another message of that identifier")
         }
         // Its client can't tell it from the other one.
