@@ -8,16 +8,18 @@ import Testing
 /// names its seed: `Simulation(seed:settings:)` repeats it. `MARTLET_SIMULATIONS` is how many seeds each test takes;
 /// `MARTLET_SIMULATION` prints the steps of one.
 @Suite struct `Under random clients and crashes` {
-    private static let seeds: ClosedRange<UInt64> =
-        1...(ProcessInfo.processInfo.environment["MARTLET_SIMULATIONS"].flatMap { UInt64($0) } ?? 25)
+    private static let count = ProcessInfo.processInfo.environment["MARTLET_SIMULATIONS"].flatMap { UInt64($0) }
 
     /// The only one that runs, and whose steps are printed.
     private static let traced = ProcessInfo.processInfo.environment["MARTLET_SIMULATION"].flatMap { UInt64($0) }
 
-    private func run(_ shards: Int, _ first: UInt64, _ change: (inout Simulation.Settings, UInt64) -> Void) {
-        var (delivered, crashes, lateWills, expired) = (0, 0, 0, 0)
+    private func run(
+        _ shards: Int, _ first: UInt64, seeds count: UInt64 = 12, _ change: (inout Simulation.Settings, UInt64) -> Void
+    ) {
+        var (delivered, crashes, lateWills, expired, dropped) = (0, 0, 0, 0, 0)
         var settings = Simulation.Settings()
-        let seeds = Self.traced.map { $0 > first && $0 < first + 100_000 ? [$0 - first] : [] } ?? Array(Self.seeds)
+        let all = Array(1...(Self.count ?? count))
+        let seeds = Self.traced.map { $0 > first && $0 < first + 100_000 ? [$0 - first] : [] } ?? all
         for seed in seeds {
             settings = Simulation.Settings(shards: shards)
             settings.hasDisk = true
@@ -35,13 +37,16 @@ import Testing
             crashes += simulation.crashes
             lateWills += simulation.lateWills
             expired += simulation.expired
+            dropped += Int(simulation.broker.counters.publishesDropped)
         }
         guard Self.traced == nil else { return }
-        #expect(delivered > 50 * Self.seeds.count && crashes > Self.seeds.count / 2, "the simulation is of little use")
-        if settings.limits.sessionExpiry > 0 {
-            #expect(expired > Self.seeds.count, "\(expired) sessions expire")
+        #expect(delivered > 50 * seeds.count && crashes > seeds.count / 2, "the simulation is of little use")
+        if settings.mayDrop {
+            #expect(dropped > 10 * seeds.count, "\(dropped) messages dropped")
+        } else if settings.limits.sessionExpiry > 0 {
+            #expect(expired > seeds.count, "\(expired) sessions expire")
         } else if settings.hasWills {
-            #expect(lateWills > Self.seeds.count / 2, "\(lateWills) wills of clients that did not come back")
+            #expect(lateWills > seeds.count / 2, "\(lateWills) wills of clients that did not come back")
         }
     }
 
@@ -49,12 +54,12 @@ import Testing
     func `what was acknowledged is there, once and in order [MQTT-4.3.3-2] [MQTT-4.4.0-1] [MQTT-4.6.0-6]`(
         _ shards: Int
     ) {
-        run(shards, 0) { settings, seed in settings.changesShards = seed % 3 == 0 }
+        run(shards, 0, seeds: 25) { settings, seed in settings.changesShards = seed % 3 == 0 }
     }
 
     @Test(arguments: [1, 2, 3])
     func `nothing comes back of a session that was discarded [MQTT-3.1.2-6]`(_ shards: Int) {
-        run(shards, 100_000) { settings, _ in settings.changesKind = true }
+        run(shards, 100_000, seeds: 25) { settings, _ in settings.changesKind = true }
     }
 
     @Test(arguments: [1, 2, 3])
@@ -109,8 +114,29 @@ import Testing
     }
 
     @Test(arguments: [1, 2, 3])
+    func `queues are as long as limits and memory allow, and what is in them is there, whatever a reload changes`(
+        _ shards: Int
+    ) {
+        run(shards, 700_000) { settings, seed in
+            settings.limits.queuedMessages = seed % 4 == 0 ? 100 : [1, 5, 20][Int(seed % 3)]
+            settings.limits.queuedBytes = seed % 4 == 0 ? 150 : 0
+            settings.retains = seed % 3 == 0
+            settings.limits.inFlightMessages = 1 + Int(seed % 3)
+            settings.burst = 5
+            settings.returns = 10
+            settings.changesKind = seed % 5 == 0
+            if seed % 4 == 1 || seed % 4 == 2 { settings.reloads = 10 }
+            if seed % 3 == 0 { settings.sheds = 10 }
+            guard seed % 4 < 2 else { return }
+            settings.limits.sessionExpiry = 10_000
+            settings.advances = 20
+            settings.hasWills = true
+        }
+    }
+
+    @Test(arguments: [1, 2, 3])
     func `queues that are longer than what is kept in memory hold`(_ shards: Int) {
-        run(shards, 200_000) { settings, _ in
+        run(shards, 200_000, seeds: 25) { settings, _ in
             settings.burst = 30
             settings.returns = 3
             settings.crashes = 2

@@ -47,6 +47,8 @@ extension Simulation {
         var sent: CommitTicket?
         var received: CommitTicket?
         var over: CommitTicket?
+        /// It was perhaps kept out.
+        var mayBeDropped = false
 
         init(_ message: Message, _ qos: QoS) {
             payload = message.payload
@@ -78,12 +80,19 @@ extension Simulation {
         var isPromised = false
     }
 
+    func durability(of topic: String) -> Durability {
+        let rule = settings.durability.rules.first {
+            NaiveDirectory.matches(String(decoding: $0.filter, as: UTF8.self), topic)
+        }
+        return rule?.durability ?? settings.durability.standard
+    }
+
     func durability(of message: ApplicationMessage) -> Durability {
-        settings.durability.durability(of: message.bytes.span.extracting(message.topicRange))
+        durability(of: String(decoding: message.topic, as: UTF8.self))
     }
 
     func retain(_ message: Message) {
-        guard settings.hasDisk else { return }
+        guard settings.hasDisk, isKept(message) else { return }
         let stored = Retained(payload: message.payload, round: message.round, durability: message.durability)
         retained[message.topic, default: []].append(stored)
     }
@@ -195,6 +204,7 @@ extension Simulation {
         let texts = rows.map { "#\($0.packetIdentifier)\($0.isReleased ? " released" : "")" }
         trace?("\(name) has \(texts.joined(separator: ", ")) on the disk")
         checkQueue(of: session, name, rows, written)
+        checkLength(of: rows, name)
         checkInFlight(of: session, name, rows, written)
         // Then it comes again: its publisher does not know that it came, or the broker not that it was received.
         for queued in session.queue where queued.durability < .acknowledged {
@@ -214,10 +224,14 @@ extension Simulation {
         session.journal.begin(from: found)
         session.subscriptions = found.subscriptions.sorted { $0.key < $1.key }.map { (filter: $0.key, qos: $0.value) }
         session.incoming = Dictionary(uniqueKeysWithValues: found.incoming.map { ($0, .memory) })
-        (session.queue, session.inFlight, session.hasStoredQueue) = ([], [:], !rows.isEmpty)
+        (session.queue, session.inFlight) = ([], [:])
+        (session.hasStoredQueue, session.isUnread) = (!rows.isEmpty, !rows.isEmpty)
         for row in rows {
             let queued = Queued(row, durability(of: row))
-            if !row.isRetained { session.queue.append(queued) }
+            if !row.isRetained {
+                session.queue.append(queued)
+                session.mayMiss.remove(queued.payload)
+            }
             guard row.packetIdentifier != 0 else { continue }
             session.inFlight[row.packetIdentifier] = .init(
                 payload: queued.payload, qos: row.qos, durability: queued.durability, sent: 0,
@@ -247,7 +261,7 @@ extension Simulation {
             let text = queued.received ?? .max <= written ? "what is released" : queued.payload
             possible[text, default: 0] += 1
             // Not even on the disk when it need not, unless the queue is long.
-            guard queued.durability > .memory else { continue }
+            guard queued.durability > .memory, !queued.mayBeDropped else { continue }
             // What has come from another shard for a session that was about to end does not come again with it.
             if session.journal.isDiscarded, queued.came == written { continue }
             if queued.over ?? .max > written + 1 { certain[text, default: 0] += 1 }

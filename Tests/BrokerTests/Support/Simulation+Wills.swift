@@ -24,7 +24,7 @@ extension Simulation {
         let payload = "\(name) will \(tag)"
         let will = WillMessage(
             generator.element(of: Self.topics), payload, generator.element(of: QoS.allCases),
-            isRetained: generator.happens(20))
+            isRetained: settings.retains && generator.happens(20))
         wills[payload] = will
         willPayloads[tag] = payload
         return will
