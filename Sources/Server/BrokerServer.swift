@@ -3,6 +3,7 @@ package import Broker
 import CLinux
 package import Configuration
 package import Durability
+import Glibc
 package import HTTP
 import Locks
 package import Logging
@@ -21,7 +22,9 @@ package final class BrokerServer: Sendable {
     /// Where connections with TLS begin; nil where no listener has any.
     private let lobby: Lobby?
     /// Where HTTP is spoken; nil where no listener does.
-    private let front: HTTPFront?
+    let front: HTTPFront?
+    /// Seconds since 1970.
+    let startTime = Double(time(nil))
     private let listeners: [Listener]
     private let tickets = TicketKeys()
     /// How often the contexts of TLS were put into force. Only reloads wait for it, while one reads the files.

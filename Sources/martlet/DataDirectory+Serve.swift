@@ -113,6 +113,7 @@ struct OpenData {
             let api = API(
                 management, accounts: { server.accounts }, settings: { server.apiSettings },
                 parseAddress: { SocketAddress.bytes(of: $0) }, isReady: { await server.isServing() },
+                serverMetrics: { await server.metrics() },
                 report: { logger.error("a request failed", metadata: ["request": "\($0)"]) })
             server.setHandler { await api.respond(to: $0) }
         }

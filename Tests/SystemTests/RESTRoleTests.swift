@@ -90,6 +90,7 @@ extension System {
             Row("listKeys", .administrators, "GET /api/admin/keys"),
             Row("rotateKey", .administrators, "POST /api/admin/keys/jwt", nil, 201),
             Row("getDescription", .everybody, "GET /api/openapi.json"),
+            Row("getMetrics", .everybody, "GET /metrics"),
             Row("isAlive", .everybody, "GET /healthz"),
             Row("isReady", .everybody, "GET /readyz"),
         ]
@@ -235,7 +236,8 @@ extension System {
         @Test func `an answer to HEAD is that to GET without its body`() throws {
             let martlet = try RESTMartlet()
             let client = RESTClient(port: martlet.port)
-            for row in Self.rows where row.request.hasPrefix("GET ") {
+            // What the server counts is more each time.
+            for row in Self.rows where row.request.hasPrefix("GET ") && row.operation != "getMetrics" {
                 var connected: [RawClient] = []
                 let path = try filled(row.request, martlet, .owner, keeping: &connected).dropFirst(4)
                 for token in [martlet.admin, nil] {
@@ -259,8 +261,9 @@ func checkForm(_ answer: RESTClient.Answer, _ comment: Comment? = nil) {
     #expect(head["Server"] == nil && head["Date"] != nil, comment)
     guard answer.status != 204, answer.status != 304 else { return }
     guard answer.status >= 400 else {
-        #expect(["application/json", "application/x-ndjson"].contains(head["Content-Type"]), comment)
-        #expect(head["Content-Type"] == "application/x-ndjson" || !answer.members.isEmpty, comment)
+        let type = head["Content-Type"]?.prefix { $0 != ";" }
+        #expect(["application/json", "application/x-ndjson", "text/plain"].contains(type), comment)
+        #expect(type != "application/json" || !answer.members.isEmpty, comment)
         return
     }
     #expect(head["Content-Type"] == "application/problem+json", comment)

@@ -31,6 +31,8 @@ package struct API: Sendable {
     let parseAddress: @Sendable (String) -> [UInt8]?
     let isReady: @Sendable () async -> Bool
     let accounts: @Sendable () -> Accounts
+    /// What the server counts.
+    let serverMetrics: @Sendable () async -> Metrics
     private let report: @Sendable (String) -> Void
 
     /// `accounts`: as they are now. `isReady`: whether the broker serves. `report`: of what went wrong here, for the log; whoever
@@ -38,7 +40,9 @@ package struct API: Sendable {
     package init(
         _ management: Management, accounts: @escaping @Sendable () -> Accounts,
         settings: @escaping @Sendable () -> APISettings, parseAddress: @escaping @Sendable (String) -> [UInt8]?,
-        isReady: @escaping @Sendable () async -> Bool, report: @escaping @Sendable (String) -> Void = { _ in }
+        isReady: @escaping @Sendable () async -> Bool,
+        serverMetrics: @escaping @Sendable () async -> Metrics = { Metrics() },
+        report: @escaping @Sendable (String) -> Void = { _ in }
     ) {
         self.management = management
         reader = FleetReader(management.store)
@@ -46,6 +50,7 @@ package struct API: Sendable {
         self.settings = settings
         self.parseAddress = parseAddress
         self.isReady = isReady
+        self.serverMetrics = serverMetrics
         self.report = report
     }
 
@@ -98,7 +103,7 @@ package struct API: Sendable {
         let call = Call(
             request: request, route: route, parameters: parameters, address: origin.text,
             source: SignInThrottle.Source(address: origin.bytes), isLocal: origin.isLocal,
-            caller: try caller(request, route))
+            caller: try caller(request, route.access))
         if let content = try await Routes.content(route, self, call) { return content }
         let answer = try await route.handler(self, call)
         var members = answer.members
@@ -107,15 +112,15 @@ package struct API: Sendable {
     }
 
     /// Who asks, as far as the route wants to know. Throws where they may not.
-    private func caller(_ request: Request, _ route: Route) throws -> Caller? {
-        if case .everybody = route.access { return nil }
+    func caller(_ request: Request, _ access: Route.Access) throws -> Caller? {
+        if case .everybody = access { return nil }
         let accounts = accounts()
         guard let text = Self.bearer(request.fields), let token = tokens.token(text, accounts),
             let person = accounts.people[token.email], person.id == token.subject,
             token.isValid(at: management.milliseconds() / 1000)
         else { throw ManagementProblem(.notAuthenticated, "this needs a log-in: Authorization: Bearer TOKEN") }
         guard !person.isBlocked else { throw ManagementProblem(.blocked, "this account is blocked") }
-        switch route.access {
+        switch access {
         case .people, .administrators:
             guard !person.mustChangePassword else {
                 throw ManagementProblem(
@@ -123,7 +128,7 @@ package struct API: Sendable {
             }
         case .everybody, .peopleToChange: break
         }
-        if case .administrators = route.access, person.role != .admin {
+        if case .administrators = access, person.role != .admin {
             throw ManagementProblem(.forbidden, "this is for administrators")
         }
         return Caller(token: token, person: person)

@@ -193,8 +193,8 @@ enum OpenAPI {
                 "required": .bool(!route.isBodyOptional), "content": ["application/json": ["schema": schema]],
             ]
         }
-        if let media = route.media {
-            operation["requestBody"] = ["required": true, "content": .object([media.body: ["schema": Routes.text()]])]
+        if let type = route.media?.body {
+            operation["requestBody"] = ["required": true, "content": .object([type: ["schema": Routes.text()]])]
         }
         return .object(operation)
     }
@@ -241,7 +241,7 @@ enum OpenAPI {
         // A path, a query, a body can be wrong.
         codes.append(.invalidRequest)
         if route.body != nil { codes += [.tooLarge, .unsupportedMediaType] }
-        if route.media != nil { codes.append(.unsupportedMediaType) }
+        if route.media?.body != nil { codes.append(.unsupportedMediaType) }
         switch route.access {
         case .everybody: break
         case .peopleToChange: codes += [.notAuthenticated, .blocked]

@@ -23,7 +23,8 @@ struct Route: Sendable {
 
     /// Types of bodies that are no JSON, and come in parts.
     struct Media: Sendable {
-        let body: String
+        /// Nil: none goes in.
+        var body: String?
         let answer: String
     }
 

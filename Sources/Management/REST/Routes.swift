@@ -322,6 +322,11 @@ enum Routes {
 
     private static let service = [
         Route(.get, "/api/openapi.json", "getDescription", "This description", .everybody) { _, _ in Answer() },
+        Route(
+            .get, "/metrics", "getMetrics",
+            "What the server counts, as Prometheus reads it; from this machine, and for administrators", .everybody,
+            media: .init(answer: "text/plain"), problems: [.notAuthenticated, .forbidden]
+        ) { _, _ in Answer() },
         Route(.get, "/healthz", "isAlive", "Whether the process answers", .everybody) { _, _ in
             Answer(["status": "ok"])
         },
@@ -336,6 +341,7 @@ enum Routes {
     /// What is no answer of the usual form.
     static func content(_ route: Route, _ api: API, _ call: Call) async throws -> Response? {
         if route.operation == "importDevices" { return try await api.importDevices(call) }
+        if route.operation == "getMetrics" { return try await api.metrics(call) }
         guard route.operation == "getDescription" else { return nil }
         return .content(
             OpenAPI.bytes, type: "application/json", eTag: OpenAPI.eTag, for: call.request, [.cacheControl: "no-cache"])
@@ -348,6 +354,13 @@ extension API {
     /// A command by its name, as `control.sock` has it.
     func perform(_ name: String, _ members: [String: JSONValue], _ call: Call) async throws -> JSONValue? {
         try await management.perform(try ManagementCommand(name, members), for: call.requester)
+    }
+
+    func metrics(_ call: Call) async throws -> Response {
+        if !call.isLocal { _ = try caller(call.request, .administrators) }
+        var metrics = await serverMetrics()
+        metrics.add(await management.metrics())
+        return Response(.ok, [.contentType: Metrics.mediaType], body: .bytes(Array(metrics.text.utf8)))
     }
 
     func registerAccount(_ call: Call) async throws -> Answer {
