@@ -69,6 +69,11 @@ actor MemoryWatch {
             for shard in shards { shard.post { $0.shed(stage) } }
             note(from: earlier, to: stage, bytes: bytes, of: gauge.limit)
         }
+        if stage > earlier {
+            // What it brings is seen before more is given up: the shards have done it, and what they freed goes back at once.
+            for shard in shards { _ = await shard.counters() }
+            latestTrim = now - Self.trimInterval
+        }
         if stage >= .readers {
             if now - latestEnding >= Self.settlingInterval {
                 latestEnding = now
