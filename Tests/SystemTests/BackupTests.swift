@@ -82,19 +82,27 @@ extension System {
             #expect(try broker.program.waitForEnd(within: 10) == .exited(0))
         }
 
-        private func retained(_ broker: ConfiguredMartlet) throws -> [Int: Int] {
+        /// The numbers that are retained, by topic, once those topics have come: much of it may come behind a PINGRESP.
+        private func retained(_ broker: ConfiguredMartlet, with topics: some Sequence<Int>) throws -> [Int: Int] {
             let client = try broker.client("reader")
             var found: [Int: Int] = [:]
+            var missing = Set(topics)
             #expect(try client.subscribe([("flood/#", 0)]) == [0])
             try client.send(Packet.pingRequest)
-            while true {
+            var isAnswered = false
+            while !isAnswered || !missing.isEmpty {
                 let packet = try client.receive()
-                if packet.first == 0xd0 { return found }
+                if packet.first == 0xd0 {
+                    isAnswered = true
+                    continue
+                }
                 let topic = String(decoding: packet.topic, as: UTF8.self).split(separator: "/").last.flatMap { Int($0) }
                 let number = packet.text.split(separator: " ").first.flatMap { Int($0) }
                 guard let topic, let number else { throw Unexpected("a message of nobody's: \(packet)") }
                 found[topic] = number
+                missing.remove(topic)
             }
+            return found
         }
 
         @Test(.timeLimit(.minutes(5)))
@@ -139,7 +147,7 @@ extension System {
                 try martlet(["restore", "DIR/\(round).tar", "--data", "DIR/data\(round)"])
                 let second = try ConfiguredMartlet(
                     lines.map { $0.replacing("DIR/data", with: "DIR/data\(round)") }, in: directory)
-                let found = try retained(second)
+                let found = try retained(second, with: befores[round].keys)
                 for (topic, number) in befores[round] {
                     let last = afters[round][topic] ?? 0
                     #expect((number...last).contains(found[topic] ?? 0), "round \(round), topic \(topic)")
@@ -176,7 +184,7 @@ extension System {
             try martlet(["restore", "DIR/b.tar", "--data", "DIR/second"])
             let second = try ConfiguredMartlet(
                 lines.map { $0.replacing("DIR/data", with: "DIR/second") }, in: directory)
-            let found = try retained(second)
+            let found = try retained(second, with: 0..<400)
             #expect(found.count == 400 && found[0] == 19 && found[399] == 399)
         }
 
@@ -225,7 +233,7 @@ extension System {
             try martlet(["restore", "DIR/b.tar", "--data", "DIR/second"])
             let second = try ConfiguredMartlet(
                 alone.map { $0.replacing("DIR/data", with: "DIR/second") }, in: directory)
-            #expect(try retained(second) == [1: 7])
+            #expect(try retained(second, with: [1]) == [1: 7])
         }
 
         @Test func `to standard output can be restored, and people can check it with sha256sum`() throws {
