@@ -168,7 +168,7 @@ let package = Package(
             dependencies: ["HTTP", "Seeded", .product(name: "HTTPTypes", package: "swift-http-types")],
             swiftSettings: testSettings),
         .testTarget(
-            name: "SystemTests", dependencies: ["Conformance", "ReferenceModel", "Transport"],
+            name: "SystemTests", dependencies: ["Conformance", "ReferenceModel", "Seeded", "Transport"],
             exclude: ["paho", "rest"],
             swiftSettings: testSettings),
     ]

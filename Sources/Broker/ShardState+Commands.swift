@@ -50,6 +50,9 @@ extension ShardState {
         guard connection != Session.noConnection, !connections[Int(connection)].isFull,
             sessions[slot].outgoing.hasRoom(limits), mayReceive(slot, command.bytes.span)
         else { return false }
+        let reference = sessions[slot].reference
+        // It is on its way still, and was sent again when the client came back.
+        if commands.contains(where: { $0.key.session == reference && $0.value.number == number }) { return true }
         if qos == .atMostOnce {
             send(outbox.add(command), qos: qos, to: connection, into: &outbox)
             return true
@@ -59,7 +62,7 @@ extension ShardState {
             command, qos: qos, isRetained: false, limits: limits, held: &held, as: &storing, ledger: &ledger)
         guard admission == .waits, let (item, _) = nextMessage(slot) else { return false }
         forgetCommandsOfGoneSessions()
-        let place = CommandPlace(session: sessions[slot].reference, packetIdentifier: item.packetIdentifier)
+        let place = CommandPlace(session: reference, packetIdentifier: item.packetIdentifier)
         commands[place] = PendingCommand(number: number, device: device, expires: expires)
         send(item, isDuplicate: false, to: connection, into: &outbox)
         return true

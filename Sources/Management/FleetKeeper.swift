@@ -110,6 +110,7 @@ package actor FleetKeeper: CommandDesk {
     /// What time brings: each second.
     package func tick() async {
         let moment = now()
+        live.setOfflineAfter(management.settings().deviceOfflineAfter)
         if moment.monotonic - heardAt >= Limits.hearing {
             let heard = await broker.devicesHeard(since: heardAt)
             heardAt = moment.monotonic
@@ -145,6 +146,7 @@ package actor FleetKeeper: CommandDesk {
                 switch event {
                 case .connected(let device, let link, let address):
                     addresses[device] = address
+                    sendAgain(to: device)
                     changes = [state.table.connected(device, link, at: moment)].compactMap(\.self)
                 case .ended(let device, let link, let reason):
                     changes = [state.table.ended(device, link, reason, at: moment)].compactMap(\.self)
@@ -158,6 +160,8 @@ package actor FleetKeeper: CommandDesk {
             }
             let changes = state.table.advance(to: moment) + state.table.calm(at: moment)
             happened += changes.map { (note($0, &state), moment) }
+            for device in state.removed { forget(device) }
+            state.removed = []
             for row in state.history.takeDue(at: moment) {
                 rows.append(row)
                 state.unsaved.insert(row.deviceId)
@@ -361,12 +365,29 @@ package actor FleetKeeper: CommandDesk {
             guard pending.expires > moment.monotonic, live.state(of: pending.device)?.isOnline ?? false else {
                 continue
             }
+            guard await management.mayCommand(pending.device, pending.actor) else {
+                if let pending = commands.removeValue(forKey: number) { end(pending, .commandExpired, pending.actor) }
+                continue
+            }
             let left = pending.expires - moment.monotonic
             let sent = await broker.send(
                 pending.payload, number: number, to: pending.device, within: left, andOthers: !pending.isPublished)
             commands[number]?.isPublished = true
             if sent > 0 { commands[number]?.isSent = true }
         }
+    }
+
+    /// It has another connection: what waited for it and was not acknowledged may have gone with the session that it had.
+    private func sendAgain(to device: String) {
+        for number in commands.keys where commands[number]?.device == device && commands[number]?.isQueued ?? false {
+            commands[number]?.isSent = false
+        }
+    }
+
+    /// It is deleted. One that is registered by this name later is another.
+    private func forget(_ device: String) {
+        addresses[device] = nil
+        commands = commands.filter { $0.value.device != device }
     }
 
     private func noteDelivered(_ number: UInt64) {

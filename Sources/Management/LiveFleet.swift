@@ -14,6 +14,8 @@ package final class LiveFleet: Sendable {
         var untold: Set<String> = []
         /// Devices whose state is another than on the disk.
         var unsaved: Set<String> = []
+        /// Devices that somebody has deleted lately: what waits for them is for nobody.
+        var removed: Set<String> = []
     }
 
     private let state: Lock<State>
@@ -57,6 +59,7 @@ package final class LiveFleet: Sendable {
             state.table.remove(device)
             state.history.remove(device)
             state.unsaved.remove(device)
+            state.removed.insert(device)
             state.untold.insert(device)
         }
     }

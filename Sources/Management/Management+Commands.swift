@@ -81,6 +81,14 @@ extension Management {
         return try await desk.send(command, by: requester)
     }
 
+    /// Whether what somebody has asked for a while ago may still be done.
+    func mayCommand(_ device: String, _ actor: String) -> Bool {
+        guard accounts.devices[device]?.isBlocked == false else { return false }
+        // At the machine itself nobody is blocked.
+        guard let person = accounts.people[actor] else { return actor.hasPrefix("local:") }
+        return !person.isBlocked && (person.role == .admin || person.devices.contains(device))
+    }
+
     // MARK: - What devices have said
 
     /// Milliseconds that are shown where nobody says since when.

@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import Seeded
 import Testing
 
 extension System {
@@ -99,6 +100,67 @@ extension System {
             try martlet.restart()
             #expect(try record(device)["device", "ledState"] as? Bool == true)
             try awaits(device, "OFFLINE", "SERVER_RESTARTED")
+            try martlet.stop()
+        }
+
+        @Test func `by the thousand are each as it happened to them`() throws {
+            let count = 2_000
+            let table = "deviceId\n" + (0..<count).map { "MANY-\($0)\n" }.joined()
+            let imported = try martlet.client.ask(
+                "POST", "/api/admin/devices/import", token: martlet.admin, body: table,
+                fields: ["Content-Type: text/csv"])
+            var secrets: [String: String] = [:]
+            for line in imported.text.split(separator: "\n") {
+                guard let report = try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any],
+                    let device = report["deviceId"] as? String,
+                    let credentials = report["credentials"] as? [String: String]
+                else { continue }
+                secrets[device] = credentials["password"]
+            }
+            #expect(secrets.count == count, "\(imported.text.prefix(500))")
+            var random = SeededGenerator(seed: 8)
+            // Those that are open, by Client Identifier, and what has to be seen: a reason only where there was one end.
+            var open: [String: RawClient] = [:]
+            var expected: [String: String] = [:]
+            for (device, secret) in secrets.sorted(by: { $0.key < $1.key }) {
+                let connections = random.below(3)
+                for _ in 0..<connections {
+                    let name = random.below(2) == 0 ? device : "\(device)-\(random.below(2))"
+                    // Who has that name already is thrown out.
+                    open[name] = try martlet.signedIn(device, secret, client: name)
+                    let end = random.below(4)
+                    if end == 0 { try open[name]?.send(Packet.disconnect) }
+                    if end == 1 { open[name]?.cut() }
+                    guard end < 2 else { continue }
+                    open[name] = nil
+                    expected[device] = connections > 1 ? "OFFLINE" : end == 0 ? "DISCONNECTED" : "CONNECTION_LOST"
+                }
+                let isThere = open.keys.contains { $0 == device || $0.hasPrefix("\(device)-") }
+                if isThere { expected[device] = "ONLINE" }
+            }
+            func wrong() throws -> [String] {
+                var wrong: [String] = []
+                for page in 1...(count / 500) {
+                    let list = try martlet.client.get(
+                        "GET", "/api/admin/devices?limit=500&page=\(page)", token: martlet.admin)
+                    for device in list["devices"] as? [[String: Any]] ?? [] {
+                        let name = device["deviceId"] as? String ?? ""
+                        let presence = device["presence"] as? String
+                        let reason = device["offlineReason"] as? String
+                        let wanted = expected[name] ?? "NEVER_SEEN"
+                        if presence != wanted, reason != wanted { wrong.append("\(name): \(device), not \(wanted)") }
+                    }
+                }
+                return wrong
+            }
+            let isSo = try eventually { try wrong().isEmpty }
+            let others = try wrong()
+            #expect(isSo, "\(others.count) are wrong, such as \(others.first ?? "")")
+            let online = expected.values.count { $0 == "ONLINE" }
+            let totals = try martlet.client.get("GET", "/api/dashboard", token: martlet.admin)
+            #expect(totals["totals", "online"] as? Int == online && online > 500)
+            #expect(totals["totals", "offline"] as? Int == expected.count - online)
+            open = [:]
             try martlet.stop()
         }
 
@@ -282,6 +344,11 @@ extension System {
                     #expect(words[0].prefix { $0 != "{" } == family && Double(words[1]) != nil, "\(line)")
                 }
             }
+            // What the dashboard draws is there.
+            let root = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../..")
+            let dashboard = try String(contentsOf: root.appending(path: "packaging/grafana.json"), encoding: .utf8)
+            let drawn = dashboard.matches(of: /(martlet|process)_[a-z_]+/).map(\.output.0)
+            #expect(drawn.count > 20 && Set(drawn).subtracting(families).isEmpty)
             let forwarded = ["X-Forwarded-For: 192.0.2.1"]
             #expect(try martlet.client.ask("GET", "/metrics", fields: forwarded).status == 401)
             #expect(try martlet.client.ask("GET", "/metrics", token: martlet.owner, fields: forwarded).status == 403)

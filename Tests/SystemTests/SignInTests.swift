@@ -297,11 +297,15 @@ extension System {
             let devices = [try broker.client("A", "A", secret), try broker.client("B", "B", other)]
             for device in devices { try device.subscribe([("#", 0)]) }
             let ann = try broker.client("ann", "Ann@Example.org", "ann's own")
-            let codes = try ann.subscribe([
+            // The state of one's device comes at any time: to a connection of its own.
+            let watcher = try broker.client("watcher", "Ann@Example.org", "ann's own")
+            let codes = try watcher.subscribe([
                 ("devices/A/#", 0), ("$SYS/devices/A", 0), ("devices/B/#", 0), ("$SYS/devices/B", 0),
                 ("$SYS/broker/uptime", 0), ("home/x", 0), ("devices/C/#", 0),
             ])
             #expect(codes == [0, 0, 0x80, 0x80, 0x80, 0x80, 0x80])
+            #expect(try String(decoding: watcher.receive().topic, as: UTF8.self) == "$SYS/devices/A")
+            try ann.subscribe([("devices/A/#", 0)])
             for topic in ["devices/B/command", "devices/A/ota", "devices/A/status", "home/x", "$CONTROL/fleet/v1"] {
                 try ann.publish(topic, "no")
             }
