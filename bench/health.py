@@ -50,8 +50,14 @@ class Broker:
         self.log = open(f"{self.directory.name}/log", "w")
         self.process = subprocess.Popen([MARTLET, "serve", "-c", file.name], stderr=self.log)
         self.await_port(self.port)
-        if managed:
-            self.await_port(self.http)
+        while managed and not self.is_ready():
+            time.sleep(0.02)
+
+    def is_ready(self):
+        try:
+            return b"ok" in self.ask("GET", "/readyz")
+        except OSError:
+            return False
 
     def await_port(self, port):
         deadline = time.monotonic() + 10
