@@ -190,7 +190,7 @@ package struct FleetTable: Sendable {
     }
 
     private mutating func report(_ device: String, at now: Moment, _ read: (inout Entry) -> Bool) -> [Change] {
-        guard var entry = take(device), !entry.isBlocked else {
+        guard isBlocked(device) == false, var entry = take(device) else {
             ignoredReports += 1
             return []
         }
