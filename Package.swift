@@ -125,7 +125,8 @@ let package = Package(
         .testTarget(
             name: "StoreTests",
             dependencies: [
-                "Access", "Broker", "Certificates", "Durability", "JSON", "Locks", "MQTT", "Management", "Seeded",
+                "Access", "Broker", "Certificates", "Durability", "Fleet", "JSON", "Locks", "MQTT", "Management",
+                "Seeded",
                 "Server",
                 "Store", "Transport",
                 .product(name: "GRDB", package: "GRDB.swift"), .product(name: "Logging", package: "swift-log"),
