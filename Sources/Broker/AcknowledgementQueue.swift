@@ -5,7 +5,7 @@ import MQTT
 package typealias CommitTicket = UInt64
 
 /// The acknowledgements of one connection, in the order of the packets that they answer [MQTT-4.6.0-2]. Each waits for
-/// a commit or for nothing, and none overtakes another.
+/// a commit, for that or the end of a handover, or for nothing; and none overtakes another.
 struct AcknowledgementQueue: Sendable {
     enum Answer: Sendable {
         case acknowledgement(Acknowledgement)
@@ -17,6 +17,7 @@ struct AcknowledgementQueue: Sendable {
     private struct Waiting: Sendable {
         let answer: Answer
         let ticket: CommitTicket?
+        let handover: HandoverNumber
     }
 
     private var waiting = Deque<Waiting>()
@@ -25,9 +26,11 @@ struct AcknowledgementQueue: Sendable {
 
     /// True when the acknowledgement may leave at once; otherwise it waits here.
     @inline(__always)
-    mutating func mayLeave(_ answer: @autoclosure () -> Answer, after ticket: CommitTicket?) -> Bool {
+    mutating func mayLeave(
+        _ answer: @autoclosure () -> Answer, after ticket: CommitTicket?, or handover: HandoverNumber = 0
+    ) -> Bool {
         if ticket == nil, waiting.isEmpty { return true }
-        waiting.append(Waiting(answer: answer(), ticket: ticket))
+        waiting.append(Waiting(answer: answer(), ticket: ticket, handover: handover))
         return false
     }
 
@@ -38,9 +41,12 @@ struct AcknowledgementQueue: Sendable {
         return before - waiting.count
     }
 
-    /// The next acknowledgement that needs no commit later than `ticket`.
-    mutating func next(committed ticket: CommitTicket) -> Answer? {
-        guard let first = waiting.first, first.ticket.map({ $0 <= ticket }) ?? true else { return nil }
+    /// The next acknowledgement that needs nothing more than what is on the disk or handed over.
+    mutating func next(committed: CommitTicket, _ handovers: borrowing Handovers) -> Answer? {
+        guard let first = waiting.first else { return nil }
+        if let ticket = first.ticket, ticket > committed {
+            guard first.handover != 0, handovers.isOver(first.handover) else { return nil }
+        }
         return waiting.removeFirst().answer
     }
 }

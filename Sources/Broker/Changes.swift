@@ -37,6 +37,8 @@ package struct Changes: Sendable {
         package let shared: SharedMessage
         /// Nil where it is on the disk already, or needed no more.
         package fileprivate(set) var message: ApplicationMessage?
+        /// Of an `insert`: what is over for this session when it vanishes. 0: nothing.
+        let handover: HandoverNumber
 
         /// Acknowledged now, it is as if it had never come.
         fileprivate var mayVanish: Bool { kind == .insert && qos == .atLeastOnce }
@@ -121,7 +123,8 @@ package struct Changes: Sendable {
         queue[index].message = nil
     }
 
-    mutating func delete(row index: Int) {
+    /// Returns the handover that is over with it for this session; 0: none.
+    mutating func delete(row index: Int) -> HandoverNumber {
         if queue[index].mayVanish, queue[index].packetIdentifier != 0 { inFlightCount -= 1 }
         byteCount -= queue[index].message?.bytes.count ?? 0
         queue[index].message = nil
@@ -131,6 +134,7 @@ package struct Changes: Sendable {
         } else {
             queue[index].kind = .delete
         }
+        return queue[index].handover
     }
 
     // MARK: The rest

@@ -27,11 +27,17 @@ struct Ledger: Sendable {
     private var isAwaited = false
     /// Of all queues of the shard, for whoever wants to know.
     var spilledMessages = 0
+    /// Messages of this shard's clients.
+    var handovers: Handovers
+    private var settled: [HandoverNumber] = []
     private var nextSession: StoredSession
     private var nextShared: SharedMessage
 
     /// `sessions`, `shared`: the numbers that this shard begins with; it uses every n-th of n shards.
-    init(_ durability: DurabilityRules, shards: Int, sessions: StoredSession, shared: SharedMessage) {
+    init(
+        _ durability: DurabilityRules, shard: Int, of shards: Int, sessions: StoredSession, shared: SharedMessage
+    ) {
+        handovers = Handovers(shard: shard, of: shards)
         self.durability = durability
         self.shards = shards
         isMarked = Array(repeating: false, count: shards)
@@ -91,6 +97,7 @@ struct Ledger: Sendable {
         open = Changes()
         round += 1
         (hasChanges, isAwaited) = (false, false)
+        handovers.noteRound()
         for shard in isMarked.indices { isMarked[shard] = false }
         unmarked = shards - 1
     }
@@ -115,6 +122,7 @@ struct Ledger: Sendable {
     /// The round is on the disk. Returns its ticket.
     mutating func end() -> CommitTicket {
         committed += 1
+        handovers.end(committed)
         return committed
     }
 
@@ -126,11 +134,12 @@ struct Ledger: Sendable {
     /// A message has come into a queue.
     mutating func insert(
         _ message: ApplicationMessage, session: StoredSession, sequence: UInt64, qos: QoS, isRetained: Bool,
-        shared: SharedMessage
+        shared: SharedMessage, handover: HandoverNumber
     ) -> ChangePlace {
         let row = Changes.QueueRow(
             kind: .insert, qos: qos, isRetained: isRetained, isReleased: false, packetIdentifier: 0, session: session,
-            sequence: sequence, isShared: shared != 0, shared: shared, message: message)
+            sequence: sequence, isShared: shared != 0, shared: shared, message: message,
+            handover: handover)
         return append(row, isLate: isLate)
     }
 
@@ -167,12 +176,40 @@ struct Ledger: Sendable {
     /// It has left its queue.
     mutating func delete(_ item: inout OutgoingMessages.Item, _ session: StoredSession) {
         if item.change.round == round, isFound(item.change) {
-            open.delete(row: item.change.index)
+            settle(open.delete(row: item.change.index))
         } else if closing != nil, item.change.round == round - 1, isFound(item.change) {
-            closing?.delete(row: item.change.index)
+            settle(closing?.delete(row: item.change.index) ?? 0)
         } else {
             item.change = append(item.row(.delete, session), isLate: false)
         }
+    }
+
+    private mutating func settle(_ number: HandoverNumber) { if number != 0 { settled.append(number) } }
+
+    // MARK: Handovers
+
+    /// A message of QoS 1 goes to so many persistent sessions. It is acknowledged when the open round is on the disk, or when
+    /// their clients have acknowledged it.
+    mutating func handOver(from publisher: ConnectionNumber, to sessions: Int, now: Instant) -> HandoverNumber {
+        hasChanges = true
+        if isFull || !handovers.arePromising { isAwaited = true }
+        return handovers.begin(publisher, sessions: sessions, in: round, now: now)
+    }
+
+    /// A message has come to a queue from which it does not go out at once.
+    mutating func noteWaiting(_ handover: HandoverNumber) { if handover != 0, !isLate { isAwaited = true } }
+
+    /// Clients had their time to acknowledge what they got.
+    mutating func judgeHandovers(_ now: Instant) { if !isAwaited, handovers.isLate(now) { isAwaited = true } }
+
+    /// When `judgeHandovers` has something to say.
+    mutating func nextJudgement() -> Instant? { isAwaited ? nil : handovers.due() }
+
+    /// Handovers of all shards that have been settled by one client more since this was asked last.
+    mutating func takeSettled() -> [HandoverNumber] {
+        guard !settled.isEmpty else { return [] }
+        defer { settled.removeAll(keepingCapacity: true) }
+        return settled
     }
 
     // MARK: Sessions

@@ -131,11 +131,21 @@ package struct EffectRecord: Sendable {
 /// Messages that travel together: short ones in one run of bytes, long ones shared.
 package struct MessageBatch: Sendable {
     private struct Place: Sendable {
-        let start: Int
-        let count: Int
+        let start: UInt32
+        let byteCount: UInt32
         var shared: ApplicationMessage?
         /// Where several sessions have it on the disk.
         var sharedOnDisk: SharedMessage = 0
+        var handover: HandoverNumber = 0
+
+        init(start: Int, count: Int, shared: ApplicationMessage? = nil) {
+            self.start = UInt32(start)
+            byteCount = UInt32(count)
+            self.shared = shared
+        }
+
+        var count: Int { Int(byteCount) }
+        var range: Range<Int> { Int(start)..<Int(start + byteCount) }
     }
 
     private var bytes: [UInt8] = []
@@ -179,6 +189,7 @@ package struct MessageBatch: Sendable {
             places.append(Place(start: start, count: place.count))
         }
         places[places.count - 1].sharedOnDisk = place.sharedOnDisk
+        places[places.count - 1].handover = place.handover
         return places.count - 1
     }
 
@@ -186,6 +197,9 @@ package struct MessageBatch: Sendable {
 
     func sharedOnDisk(_ index: Int) -> SharedMessage { places[index].sharedOnDisk }
     mutating func shareOnDisk(_ index: Int, as number: SharedMessage) { places[index].sharedOnDisk = number }
+
+    func handover(_ index: Int) -> HandoverNumber { places[index].handover }
+    mutating func handOver(_ index: Int, as number: HandoverNumber) { places[index].handover = number }
 
     /// Bytes of the message's payload.
     @inline(__always)
@@ -197,7 +211,7 @@ package struct MessageBatch: Sendable {
     package mutating func shared(_ index: Int) -> ApplicationMessage {
         if let shared = places[index].shared { return shared }
         let message = ApplicationMessage(
-            body: bytes.span.extracting(places[index].start..<(places[index].start + places[index].count)))
+            body: bytes.span.extracting(places[index].range))
         places[index].shared = message
         return message
     }
@@ -213,7 +227,7 @@ package struct MessageBatch: Sendable {
     package func withBytes<Result>(of index: Int, _ body: (Span<UInt8>) -> Result) -> Result {
         let place = places[index]
         if let shared = place.shared { return body(shared.bytes.span) }
-        return body(bytes.span.extracting(place.start..<(place.start + place.count)))
+        return body(bytes.span.extracting(place.range))
     }
 }
 
@@ -228,11 +242,17 @@ package struct Mail: Sendable {
     fileprivate(set) var messages = MessageBatch()
     fileprivate(set) var items: [Item] = []
 
+    /// Handovers of the receiving shard that have been settled by one client each.
+    fileprivate(set) var settled: [HandoverNumber] = []
+
     package init() {}
 
-    package var isEmpty: Bool { items.isEmpty }
+    package var isEmpty: Bool { items.isEmpty && settled.isEmpty }
     /// What it weighs in a mailbox.
-    package var byteCount: Int { messages.byteCount + longBytes + items.count * MemoryLayout<Item>.stride }
+    package var byteCount: Int {
+        messages.byteCount + longBytes + items.count * MemoryLayout<Item>.stride
+            + settled.count * MemoryLayout<HandoverNumber>.stride
+    }
     fileprivate var longBytes = 0
 }
 
@@ -321,6 +341,8 @@ package struct Outbox: ~Copyable {
         passwordChecks.append(check)
         record(.verify, connection, index: passwordChecks.count - 1)
     }
+    mutating func handOver(_ message: Int, as number: HandoverNumber) { messages.handOver(message, as: number) }
+    mutating func settle(_ handover: HandoverNumber, on shard: Int) { mail[shard].settled.append(handover) }
     mutating func note(_ event: BrokerEvent) { events.append(event) }
     mutating func holdPublisher() { hold.insert(.mailbox) }
 

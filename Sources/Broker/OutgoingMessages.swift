@@ -57,7 +57,7 @@ struct OutgoingMessages: Sendable {
             Changes.QueueRow(
                 kind: kind, qos: qos, isRetained: isRetained, isReleased: state == .released,
                 packetIdentifier: packetIdentifier, session: session, sequence: sequence, isShared: isShared, shared: 0,
-                message: nil)
+                message: nil, handover: 0)
         }
     }
 
@@ -69,6 +69,7 @@ struct OutgoingMessages: Sendable {
         var durability = Durability.memory
         /// 0: the message lies in its row.
         var shared: SharedMessage = 0
+        var handover: HandoverNumber = 0
     }
 
     private(set) var items = Deque<Item>()
@@ -121,7 +122,7 @@ struct OutgoingMessages: Sendable {
             item.change =
                 ledger?.insert(
                     message, session: session, sequence: item.sequence, qos: qos, isRetained: isRetained,
-                    shared: keeping.shared) ?? .none
+                    shared: keeping.shared, handover: keeping.handover) ?? .none
         }
         if isSpilled {
             ledger?.spilledMessages += 1

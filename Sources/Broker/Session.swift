@@ -26,6 +26,8 @@ struct Connection: Sendable {
     var isNamedSlow = false
     /// Stands in `ShardState.catchingUp`.
     var isCatchingUp = false
+    /// Stands in `ShardState.awaitingCommit`.
+    var isAwaitingCommit = false
     /// Of its session, once connected.
     var slot = 0
     /// When its last packet came.

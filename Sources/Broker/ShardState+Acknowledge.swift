@@ -2,18 +2,27 @@ import MQTT
 
 /// The handshakes of QoS 1 and 2 (4.3), in both directions.
 extension ShardState {
-    /// Answers a packet in its turn. `ticket` names the commit that must be on disk before; nil needs none.
+    /// Answers a packet in its turn. `ticket` names the commit that must be on disk before; nil needs none. `handover`: what does
+    /// instead.
     @inline(__always)
     mutating func acknowledge(
         _ number: ConnectionNumber, _ type: ControlPacketType, _ identifier: PacketIdentifier, _ outbox: inout Outbox,
-        after ticket: CommitTicket? = nil
+        after ticket: CommitTicket? = nil, or handover: HandoverNumber = 0
     ) {
         let acknowledgement = Acknowledgement(type, identifier)
-        if connections[Int(number)].acknowledgements.mayLeave(.acknowledgement(acknowledgement), after: ticket) {
+        if connections[Int(number)].acknowledgements.mayLeave(
+            .acknowledgement(acknowledgement), after: ticket, or: handover)
+        {
             outbox.acknowledge(number, acknowledgement)
-        } else if connections[Int(number)].acknowledgements.count == 1 {
-            awaitingCommit.append(number)
+        } else {
+            awaitCommit(number)
         }
+    }
+
+    mutating func awaitCommit(_ number: ConnectionNumber) {
+        guard !connections[Int(number)].isAwaitingCommit else { return }
+        connections[Int(number)].isAwaitingCommit = true
+        awaitingCommit.append(number)
     }
 
     mutating func acknowledge(
@@ -22,8 +31,8 @@ extension ShardState {
     ) {
         if connections[Int(number)].acknowledgements.mayLeave(.subscription(acknowledgement), after: ticket) {
             outbox.acknowledgeSubscribe(number, acknowledgement)
-        } else if connections[Int(number)].acknowledgements.count == 1 {
-            awaitingCommit.append(number)
+        } else {
+            awaitCommit(number)
         }
     }
 
@@ -33,6 +42,7 @@ extension ShardState {
         // An identifier that nothing awaits is ignored: after a reconnect it may answer what was sent before.
         let slot = connections[Int(number)].slot
         guard sessions[slot].outgoing.acknowledge(identifier, held: &held, ledger: &ledger) else { return }
+        if ledger != nil { settleHandovers(&outbox) }
         noteAcknowledged(identifier, slot, &outbox)
         catchUp(number, into: &outbox)
     }

@@ -33,8 +33,8 @@ extension ShardState {
         _ durability: DurabilityRules, sessions: StoredSession = 1, shared: SharedMessage = 1
     ) {
         ledger = Ledger(
-            durability, shards: shards, sessions: sessions + StoredSession(shard), shared: shared + SharedMessage(shard)
-        )
+            durability, shard: shard, of: shards, sessions: sessions + StoredSession(shard),
+            shared: shared + SharedMessage(shard))
     }
 
     /// Whether somebody waits for the open round.
@@ -67,18 +67,10 @@ extension ShardState {
         handshakesDue = 0
         var numbers: [ConnectionNumber] = []
         swap(&numbers, &awaitingCommit)
+        for number in numbers { connections[Int(number)].isAwaitingCommit = false }
         for number in numbers {
-            while let next = connections[Int(number)].acknowledgements.next(committed: ticket) {
-                switch next {
-                case .acknowledgement(let acknowledgement):
-                    outbox.acknowledge(number, acknowledgement)
-                    let type = acknowledgement.type
-                    if type == .publishReceived || type == .publishRelease { handshakesDue += 1 }
-                case .subscription(let acknowledgement): outbox.acknowledgeSubscribe(number, acknowledgement)
-                case .ping: outbox.respondToPing(number)
-                }
-            }
-            if connections[Int(number)].acknowledgements.count > 0 { awaitingCommit.append(number) }
+            answer(number, &outbox)
+            if connections[Int(number)].acknowledgements.count > 0 { awaitCommit(number) }
             guard connections[Int(number)].phase == .connected else { continue }
             if !sessions[connections[Int(number)].slot].cursors.isEmpty { catchUp(number, into: &outbox) }
         }
@@ -91,6 +83,35 @@ extension ShardState {
         }
         wakeHeld(now) { if case .commit(let awaited) = $0 { awaited <= ticket } else { false } }
         return numbers
+    }
+
+    /// Acknowledges what needs not wait any more.
+    private mutating func answer(_ number: ConnectionNumber, _ outbox: inout Outbox) {
+        guard let (committed, handovers) = ledger.map({ ($0.committed, $0.handovers) }) else { return }
+        while let next = connections[Int(number)].acknowledgements.next(committed: committed, handovers) {
+            switch next {
+            case .acknowledgement(let acknowledgement):
+                outbox.acknowledge(number, acknowledgement)
+                let type = acknowledgement.type
+                if type == .publishReceived || type == .publishRelease { handshakesDue += 1 }
+            case .subscription(let acknowledgement): outbox.acknowledgeSubscribe(number, acknowledgement)
+            case .ping: outbox.respondToPing(number)
+            }
+        }
+    }
+
+    /// Clients have acknowledged what was handed to them: publishers, here or elsewhere, perhaps need not wait for a commit.
+    mutating func settleHandovers(_ outbox: inout Outbox) {
+        for handover in ledger?.takeSettled() ?? [] {
+            let home = Int(handover % HandoverNumber(shards))
+            if home == shard { settle(handover, &outbox) } else { outbox.settle(handover, on: home) }
+        }
+    }
+
+    mutating func settle(_ handover: HandoverNumber, _ outbox: inout Outbox) {
+        guard let publisher = ledger?.handovers.settle(handover) else { return }
+        answer(publisher, &outbox)
+        if isUnread(publisher), !isPaused(publisher) { woken.append(publisher) }
     }
 
     /// Behind the acknowledgements that wait, unless the disk makes them wait for so long that its client might think the
@@ -135,7 +156,13 @@ extension ShardState {
             rules.durability(of: bytes.extracting(2..<(2 + (Int(bytes[0]) << 8 | Int(bytes[1])))))
         }
         guard durability > .memory else { return }
-        neededCommit = ledger?.note(waits: durability == .acknowledged) ?? neededCommit
+        if durability == .acknowledged, let publisher = handingOver, neededCommit == nil {
+            handover = ledger?.handOver(from: publisher, to: count, now: connections[Int(publisher)].latestPacket) ?? 0
+            neededCommit = ledger?.round
+            outbox.handOver(message, as: handover)
+        } else {
+            neededCommit = ledger?.note(waits: durability == .acknowledged) ?? neededCommit
+        }
         if count > 1, let number = ledger?.numberShared() { outbox.shareOnDisk(message, as: number) }
     }
 

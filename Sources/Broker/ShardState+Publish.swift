@@ -29,9 +29,12 @@ extension ShardState {
         switch publish.qos {
         case .atMostOnce: take(publish, topic, body, number, into: &outbox)
         case .atLeastOnce:
+            (handingOver, handover) = (number, 0)
             take(publish, topic, body, number, into: &outbox)
+            handingOver = nil
             // [MQTT-4.3.2-2]
-            acknowledge(number, .publishAcknowledgement, publish.packetIdentifier, &outbox, after: neededCommit)
+            acknowledge(
+                number, .publishAcknowledgement, publish.packetIdentifier, &outbox, after: neededCommit, or: handover)
         case .exactlyOnce:
             // Routed when it first comes; until PUBREL the identifier says that it has been [MQTT-4.3.3-2].
             let slot = connections[Int(number)].slot
@@ -185,6 +188,7 @@ extension ShardState {
             }
             deliver(index, qos: item.qos, to: item.receiver.session, into: &outbox)
         }
+        for handover in mail.settled { settle(handover, &outbox) }
     }
 
     @inline(__always)
@@ -216,23 +220,28 @@ extension ShardState {
             connection != Session.noConnection && !connections[Int(connection)].isFull
             && sessions[slot].outgoing.hasRoom(limits)
         queue(message, qos: qos, for: slot, into: &outbox)
-        guard canGo, let (item, _) = nextMessage(slot) else { return }
+        guard canGo, let (item, _) = nextMessage(slot) else {
+            ledger?.noteWaiting(outbox.messages.handover(message))
+            return
+        }
         send(message, qos: qos, packetIdentifier: item.packetIdentifier, to: connection, into: &outbox)
     }
 
     @inline(__always)
     private mutating func queue(_ message: Int, qos: QoS, for slot: Int, into outbox: inout Outbox) {
-        let shared = outbox.messages.sharedOnDisk(message)
-        queue(outbox.shared(message), qos: qos, shared: shared, for: slot, into: &outbox)
+        let (shared, handover) = (outbox.messages.sharedOnDisk(message), outbox.messages.handover(message))
+        queue(outbox.shared(message), qos: qos, shared: shared, handover: handover, for: slot, into: &outbox)
     }
 
     mutating func queue(
-        _ message: ApplicationMessage, qos: QoS, isRetained: Bool = false, shared: SharedMessage = 0, for slot: Int,
-        into outbox: inout Outbox
+        _ message: ApplicationMessage, qos: QoS, isRetained: Bool = false, shared: SharedMessage = 0,
+        handover: HandoverNumber = 0, for slot: Int, into outbox: inout Outbox
     ) {
         if shedding >= .queues, sheds(qos, for: slot) { return }
         var keeping = OutgoingMessages.Keeping()
-        if sessions[slot].stored != 0 { keeping = .init(durability: durability(of: message), shared: shared) }
+        if sessions[slot].stored != 0 { 
+            keeping = .init(durability: durability(of: message), shared: shared, handover: handover)
+        }
         let admission = sessions[slot].outgoing.append(
             message, qos: qos, isRetained: isRetained, keeping: keeping, limits: limits, held: &held, as: &storing,
             ledger: &ledger

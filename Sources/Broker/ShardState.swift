@@ -41,6 +41,9 @@ package struct ShardState: Sendable {
     var ledger: Ledger?
     /// The one that what the packet at hand has changed is in.
     var neededCommit: CommitTicket?
+    /// Who publishes that packet, at QoS 1, and the handover that makes the commit needless; 0: nothing does.
+    var handingOver: ConnectionNumber?
+    var handover: HandoverNumber = 0
     /// Connections with acknowledgements that wait for one.
     var awaitingCommit: [ConnectionNumber] = []
     /// Handshakes of QoS 2 that the last commit has moved on, and whose clients have not answered yet.
@@ -320,6 +323,7 @@ package struct ShardState: Sendable {
         expireSessions(now)
         publishPendingWills(now, into: &outbox)
         answerLatePings(now, into: &outbox)
+        ledger?.judgeHandovers(now)
         fights.expire(now)
         noteEndedFights(&outbox)
         due.removeAll(keepingCapacity: true)
@@ -360,8 +364,10 @@ package struct ShardState: Sendable {
     }
 
     /// When `tick` has something to do next.
-    package func nextTick() -> Instant? {
-        let others = [nextSessionExpiry, fights.nextCheck, pendingWills.last?.due, pingsDue].compactMap { $0 }
+    package mutating func nextTick() -> Instant? {
+        let others = [
+            nextSessionExpiry, fights.nextCheck, pendingWills.last?.due, pingsDue, ledger?.nextJudgement(),
+        ].compactMap { $0 }
         return others.reduce(timers.nextExpiry()) { min($0 ?? $1, $1) }
     }
 

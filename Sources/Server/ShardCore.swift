@@ -144,6 +144,7 @@ struct ShardCore: ~Copyable {
             state.work(now: now, into: &outbox)
             apply()
         }
+        resumeWoken()
         flushAll()
         postMail(above: 0)
         askForCommit()

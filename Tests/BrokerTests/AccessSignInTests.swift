@@ -145,7 +145,7 @@ import Testing
             broker.connect("c", userName: "alice", password: "secret").packets == [.accepted(sessionPresent: false)])
     }
 
-    @Test func `is answered "server unavailable" where too many are being checked`() {
+    @Test func `is answered with code 3 where too many are being checked`() {
         let broker = ShardHarness(access: Self.file())
         let connection = broker.connect("c", userName: "carol", password: "secret")
         broker.finishVerification(isTaken: false)

@@ -134,7 +134,7 @@ import Testing
         #expect(back.takeDeliveries().map(\.isDuplicate) == [true])
     }
 
-    @Test func `needs the whole word, "$shared/g/t" is an ordinary topic`() {
+    @Test func `needs the whole word, $shared is the beginning of an ordinary topic`() {
         let broker = ShardHarness()
         let subscriber = broker.connect("a")
         subscriber.subscribe(("$shared/g/t", .atMostOnce))

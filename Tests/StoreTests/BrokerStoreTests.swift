@@ -212,7 +212,7 @@ import Testing
         let store = try store(in: directory)
         _ = try await store.load(listeners: 1)
         for session in [1, 2] as [StoredSession] {
-            var ledger = Ledger(DurabilityRules(.acknowledged), shards: 1, sessions: session, shared: 1)
+            var ledger = Ledger(DurabilityRules(.acknowledged), shard: 0, of: 1, sessions: session, shared: 1)
             var place = ChangePlace.none
             let row = Changes.SessionRow(
                 session: session, client: ClientIdentifier("c"), participant: nil, absentSince: nil)

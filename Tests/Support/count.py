@@ -3,8 +3,8 @@
 
     count.py [--broken N] [--status S] RESULTS.xml... OUTPUT.log
 
-Swift Testing's xUnit file is the truth. A crash leaves none; then the output is read instead, where a test that started and never
-ended has failed. Skipped tests are neither; they are named on a line before. Exits 1 unless all passed.
+Swift Testing's xUnit file is the truth. A crash leaves none, and a name with a quotation mark one that can't be read; then the
+output is read instead, where a test that started and never ended has failed, unless the whole run says that it passed. Skipped tests are neither; they are named on a line before. Exits 1 unless all passed.
 """
 import argparse
 import os
@@ -15,6 +15,7 @@ import xml.etree.ElementTree as tree
 # Symbols differ between terminals; what follows them does not.
 STARTED = re.compile(r"^\S+ +Test (?!case |run )(.+) started\.$")
 ENDED = re.compile(r"^\S+ +Test (?!case |run )(.+?)(?: with \d+ test cases?)? (passed|failed|cancelled) after ")
+ALL_PASSED = re.compile(r"^\S+ +Test run with (\d+) tests? .*passed after ")
 SKIPPED = re.compile(r"^\S+ +Test (?!case |run )(.+?) skipped(?:: .*|\.)$")
 
 
@@ -59,6 +60,8 @@ def from_output(path):
                 results.append(match[2] == "passed")
             elif SKIPPED.match(line):
                 skipped += 1
+            elif match := ALL_PASSED.match(line):
+                return int(match[1]) - skipped, 0, skipped
     return sum(results), results.count(False) + max(0, len(started) - len(results)), skipped
 
 

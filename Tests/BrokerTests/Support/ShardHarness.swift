@@ -346,6 +346,9 @@ final class ShardHarness {
     /// Whether there is anything that is not on the disk and would get there by itself.
     var hasUncommitted: Bool { isRoundUnderWay || shards.contains { $0.state.hasUncommitted } }
 
+    /// Whether somebody waits for a round.
+    var awaitsCommit: Bool { shards.contains { $0.state.awaitsCommit } }
+
     func beginRound() {
         guard !isRoundUnderWay else { return }
         isRoundUnderWay = true
