@@ -39,9 +39,6 @@ package struct Changes: Sendable {
         package fileprivate(set) var message: ApplicationMessage?
         /// Of an `insert`: what is over for this session when it vanishes. 0: nothing.
         let handover: HandoverNumber
-
-        /// Acknowledged now, it is as if it had never come.
-        fileprivate var mayVanish: Bool { kind == .insert && qos == .atLeastOnce }
     }
 
     /// A session, as it is now.
@@ -89,8 +86,6 @@ package struct Changes: Sendable {
     private var queueCount = 0
     /// About what it takes in memory.
     private(set) var byteCount = 0
-    /// New messages of QoS 1 that are on their way to a client: acknowledged in time they are never written.
-    private(set) var inFlightCount = 0
 
     package init() {}
 
@@ -113,7 +108,6 @@ package struct Changes: Sendable {
     }
 
     mutating func setIdentifier(_ identifier: PacketIdentifier, ofRow index: Int) {
-        if queue[index].mayVanish, queue[index].packetIdentifier == 0 { inFlightCount += 1 }
         queue[index].packetIdentifier = identifier
     }
 
@@ -125,7 +119,6 @@ package struct Changes: Sendable {
 
     /// Returns the handover that is over with it for this session; 0: none.
     mutating func delete(row index: Int) -> HandoverNumber {
-        if queue[index].mayVanish, queue[index].packetIdentifier != 0 { inFlightCount -= 1 }
         byteCount -= queue[index].message?.bytes.count ?? 0
         queue[index].message = nil
         if queue[index].kind == .insert {

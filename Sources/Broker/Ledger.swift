@@ -49,8 +49,6 @@ struct Ledger: Sendable {
     var waits: Bool { durability.standard == .acknowledged }
     /// Past this even those wait for the disk who have not asked for it.
     var isFull: Bool { open.byteCount + bytesElsewhere > Self.mostBytes }
-    /// Of the open round: messages that a client's acknowledgement may yet keep from the disk.
-    var inFlightCount: Int { open.inFlightCount }
     /// Of other shards, as it was lately.
     var bytesElsewhere = 0
     var byteCount: Int { open.byteCount }

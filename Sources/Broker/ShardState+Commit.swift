@@ -46,10 +46,6 @@ extension ShardState {
     /// Whether this shard has not closed its part of a round yet.
     package func hasOpen(_ round: CommitTicket) -> Bool { ledger?.isOpen(round) ?? false }
 
-    /// Packets that clients are about to send and that belong into the open round: the acknowledgement of a message of QoS 1,
-    /// which then is never written, and the next step of a handshake of QoS 2, which then doesn't wait for the round after.
-    package var clientsAwaited: Int { (ledger?.inFlightCount ?? 0) + handshakesDue }
-
     /// Closes this shard's part of the open round. The caller has sent all mail, and tells the others behind it.
     package mutating func closeRound() { ledger?.close() }
 
@@ -109,7 +105,8 @@ extension ShardState {
     }
 
     mutating func settle(_ handover: HandoverNumber, _ outbox: inout Outbox) {
-        guard let publisher = ledger?.handovers.settle(handover) else { return }
+        guard let publisher = ledger?.handovers.settle(handover), connections[Int(publisher)].phase == .connected
+        else { return }
         answer(publisher, &outbox)
         if isUnread(publisher), !isPaused(publisher) { woken.append(publisher) }
     }

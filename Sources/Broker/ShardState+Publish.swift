@@ -239,7 +239,7 @@ extension ShardState {
     ) {
         if shedding >= .queues, sheds(qos, for: slot) { return }
         var keeping = OutgoingMessages.Keeping()
-        if sessions[slot].stored != 0 { 
+        if sessions[slot].stored != 0 {
             keeping = .init(durability: durability(of: message), shared: shared, handover: handover)
         }
         let admission = sessions[slot].outgoing.append(

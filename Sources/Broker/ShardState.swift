@@ -46,8 +46,9 @@ package struct ShardState: Sendable {
     var handover: HandoverNumber = 0
     /// Connections with acknowledgements that wait for one.
     var awaitingCommit: [ConnectionNumber] = []
-    /// Handshakes of QoS 2 that the last commit has moved on, and whose clients have not answered yet.
-    var handshakesDue = 0
+    /// Handshakes of QoS 2 that the last commit has moved on, and whose clients are about to take the next step; in the open
+    /// round it doesn't wait for the one after.
+    package internal(set) var handshakesDue = 0
     /// Sessions whose next message waits for one, or is not read yet, by slot.
     var awaitingDisk: [Int] = []
     /// Connections whose CONNECT waits for the disk.

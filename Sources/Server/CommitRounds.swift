@@ -42,8 +42,8 @@ final class CommitRounds: Sendable {
     let store: BrokerStore
     private let hasRetained: @Sendable () -> Bool
     private let state = Lock(State())
-    /// Since the last round began, messages were on their way to clients whose answers belong into the next.
-    private let hasInFlight = Atomic(false)
+    /// Since the last round began, clients were about to take steps that belong into the next.
+    private let hasHandshakes = Atomic(false)
 
     /// `hasRetained`: whether the store would be given anything that is retained.
     init(shards: [Shard], store: BrokerStore, hasRetained: @escaping @Sendable () -> Bool) {
@@ -72,12 +72,12 @@ final class CommitRounds: Sendable {
     }
 
     /// At the end of a shard's turn.
-    func noteInFlight() {
-        if !hasInFlight.load(ordering: .relaxed) { hasInFlight.store(true, ordering: .relaxed) }
+    func noteHandshakes() {
+        if !hasHandshakes.load(ordering: .relaxed) { hasHandshakes.store(true, ordering: .relaxed) }
     }
 
     private func prepare(_ round: CommitTicket) {
-        guard hasInFlight.exchange(false, ordering: .relaxed) else { return close(round) }
+        guard hasHandshakes.exchange(false, ordering: .relaxed) else { return close(round) }
         for shard in shards { shard.post { $0.prepare(round) } }
     }
 

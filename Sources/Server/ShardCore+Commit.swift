@@ -4,8 +4,8 @@ import MQTT
 import Synchronization
 import Transport
 
-/// What a shard waits for before a round begins: what its clients are about to send. A message that is acknowledged is never
-/// written, and a handshake of QoS 2 that misses the round waits for one more.
+/// What a shard waits for before a round begins: the next steps of its clients' handshakes of QoS 2. One that misses the round
+/// waits for one more.
 struct Preparation {
     /// Milliseconds. Whoever is far away is not waited for.
     static let patience: Int64 = 2
@@ -60,10 +60,10 @@ extension ShardCore {
         }
     }
 
-    /// At the end of a turn: a client that is about to acknowledge saves more than it costs to wait for it.
+    /// At the end of a turn: waiting for the clients costs them less than a round.
     private mutating func finishPreparation() {
-        let isAwaited = state.clientsAwaited > 0
-        if isAwaited { rounds?.noteInFlight() }
+        let isAwaited = state.handshakesDue > 0
+        if isAwaited { rounds?.noteHandshakes() }
         guard let preparation else { return }
         guard isAwaited else {
             self.preparation = nil

@@ -35,7 +35,8 @@ import Testing
     }
 
     @Test(arguments: Receivers.allCases.filter { $0 != .away })
-    func `is acknowledged without a commit, once all their clients have done so [MQTT-4.3.2-2]`(_ receivers: Receivers) {
+    func `is acknowledged without a commit, once all their clients have done so [MQTT-4.3.2-2]`(_ receivers: Receivers)
+    {
         let subscribers = receivers.shards.map { connect("subscriber \($0)", home: $0) }
         publisher.publish("t/x", "1", .atLeastOnce, identifier: 7)
         settle()
