@@ -55,6 +55,8 @@ let package = Package(
             ],
             swiftSettings: settings),
         .target(
+            name: "Firmware", dependencies: ["Cryptography", "JSON"], swiftSettings: settings),
+        .target(
             name: "Management",
             dependencies: [
                 "Access", "Certificates", "Configuration", "Cryptography", "Fleet", "HTTP", "JSON", "Locks", "Store",
@@ -132,6 +134,9 @@ let package = Package(
                 .product(name: "GRDB", package: "GRDB.swift"), .product(name: "Logging", package: "swift-log"),
             ],
             exclude: ["Releases"], swiftSettings: testSettings),
+        .testTarget(
+            name: "FirmwareTests", dependencies: ["Cryptography", "Firmware", "JSON", "Seeded"],
+            swiftSettings: testSettings),
         .testTarget(
             name: "BackupTests",
             dependencies: [

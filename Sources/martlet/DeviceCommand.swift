@@ -44,7 +44,7 @@ struct DeviceCommand: AsyncParsableCommand {
     }
 
     struct List: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "List devices.")
+        static let configuration = CommandConfiguration(abstract: "List devices, and whether they are there.")
 
         @Flag(help: "Print JSON.") var json = false
         @OptionGroup var data: DataOption
@@ -55,7 +55,8 @@ struct DeviceCommand: AsyncParsableCommand {
                     try await client.list("listDevices", "devices"), json: json,
                     columns: [
                         ("DEVICE", "deviceId"), ("NAME", "name"), ("OWNER", "owner"), ("MODEL", "model"),
-                        ("BLOCKED", "blocked"), ("REGISTERED", "registeredAt"),
+                        ("FIRMWARE", "firmwareVersion"), ("BLOCKED", "blocked"), ("STATE", "presence"),
+                        ("LAST SEEN", "lastSeen"),
                     ])
             }
         }

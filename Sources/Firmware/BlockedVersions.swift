@@ -1,0 +1,40 @@
+internal import JSON
+
+/// `blocked_versions.json` of a model: what no device gets any more. Administrators may edit it; members that are not ours stay.
+package struct BlockedVersions: Equatable, Sendable {
+    /// Of the file, in bytes.
+    static let most = 1 << 20
+
+    private var members: [String: JSONValue] = [:]
+    /// Why each is blocked; empty where nobody has said.
+    package private(set) var reasons: [FirmwareName: String] = [:]
+
+    package init() {}
+
+    /// Nil: it is no object with a list `blocked_versions` of versions, and perhaps an object `reason` of texts.
+    package init?(parsing bytes: [UInt8]) {
+        guard let members = JSONValue(parsing: bytes)?.object, let versions = members["blocked_versions"]?.array,
+            let reasons = (members["reason"] ?? .object([:])).object
+        else { return nil }
+        self.members = members
+        for version in versions {
+            guard let text = version.string, let name = FirmwareName(text) else { return nil }
+            self.reasons[name] = reasons[text]?.string ?? ""
+        }
+    }
+
+    package func contains(_ version: FirmwareName) -> Bool { reasons[version] != nil }
+
+    package mutating func block(_ version: FirmwareName, _ reason: String) { reasons[version] = reason }
+    package mutating func unblock(_ version: FirmwareName) { reasons[version] = nil }
+
+    package var bytes: [UInt8] {
+        var members = members
+        let names = reasons.keys.map(\.text).sorted()
+        members["blocked_versions"] = .array(names.map { .string($0) })
+        let said = reasons.filter { !$0.value.isEmpty }
+        members["reason"] = .object(
+            Dictionary(uniqueKeysWithValues: said.map { ($0.key.text, JSONValue.string($0.value)) }))
+        return Array(JSONValue.object(members).text.utf8) + [UInt8(ascii: "\n")]
+    }
+}

@@ -1,0 +1,193 @@
+internal import Cryptography
+internal import Glibc
+
+/// `firmware/` in the data directory: a plain tree that an administrator may look into.
+///
+///     MODEL/production/{firmware.bin,version.txt,metadata.json}      what devices shall run; version.txt decides
+///     MODEL/releases/vVERSION/{firmware.bin,metadata.json}           written once, never changed; downloads come from here
+///     MODEL/rollback/blocked_versions.json
+///
+/// Of one owner, whose thread waits for the disk. Everything throws `FirmwareTreeError`.
+package struct FirmwareTree: ~Copyable {
+    private static let image = "firmware.bin"
+    private static let metadata = "metadata.json"
+    private static let versionFile = "version.txt"
+    private static let blockedFile = "blocked_versions.json"
+    /// Bytes of a `metadata.json`.
+    private static let mostMetadata = 1 << 20
+    /// What an upload has before it is a release begins so.
+    private static let draftPrefix = ".draft-"
+
+    private let root: Folder
+
+    /// Makes the directory where there is none, and takes away what uploads have left that came to no end.
+    package init(in dataDirectory: String) throws(FirmwareTreeError) {
+        let root = try Folder(dataDirectory, path: dataDirectory).makeFolder("firmware")
+        try Self.removeDrafts(in: root)
+        self.root = root
+    }
+
+    private static func removeDrafts(in root: borrowing Folder) throws(FirmwareTreeError) {
+        for model in try root.names() where FirmwareName(model) != nil {
+            guard let releases = try root.folder(model)?.folder("releases") else { continue }
+            for name in try releases.names() where name.hasPrefix(draftPrefix) { try releases.removeFolder(name) }
+        }
+    }
+
+    // MARK: - What there is
+
+    package func models() throws(FirmwareTreeError) -> [FirmwareName] {
+        try root.names().compactMap { FirmwareName($0) }
+    }
+
+    package func versions(of model: FirmwareName) throws(FirmwareTreeError) -> [FirmwareName] {
+        guard let releases = try root.folder(model.text)?.folder("releases") else { return [] }
+        return try releases.names().filter { $0.hasPrefix("v") }.compactMap { FirmwareName($0.dropFirst()) }
+    }
+
+    /// Nil: there is no such release, or it has no image.
+    package func image(of release: ReleaseName) throws(FirmwareTreeError) -> OpenFile? {
+        try folder(of: release)?.open(Self.image)
+    }
+
+    /// What was known when it came, as JSON; nil: nothing is.
+    package func metadata(of release: ReleaseName) throws(FirmwareTreeError) -> [UInt8]? {
+        try folder(of: release)?.read(Self.metadata, atMost: Self.mostMetadata)
+    }
+
+    private func folder(of release: ReleaseName) throws(FirmwareTreeError) -> Folder? {
+        try root.folder(release.model.text)?.folder("releases")?.folder("v\(release.version)")
+    }
+
+    // MARK: - Releases
+
+    /// An upload begins.
+    package func draft(for model: FirmwareName) throws(FirmwareTreeError) -> FirmwareDraft {
+        let releases = try root.makeFolder(model.text).makeFolder("releases")
+        let name = Self.draftPrefix + hexadecimal(randomBytes(8))
+        let folder = try releases.makeFolder(name)
+        guard let file = try folder.open(Self.image, O_RDWR | O_CREAT | O_EXCL) else {
+            throw .system(folder.path(of: Self.image), ENOENT)
+        }
+        return FirmwareDraft(model: model, name: name, file: file)
+    }
+
+    /// A whole upload becomes a release, at once and on the disk. Throws `.exists` where the version was used before; the draft is
+    /// there still then.
+    package func add(
+        _ draft: borrowing FirmwareDraft, as version: FirmwareName, metadata: [UInt8]
+    ) throws(FirmwareTreeError) {
+        let release = ReleaseName(model: draft.model, version: version)
+        guard let releases = try root.folder(draft.model.text)?.folder("releases"),
+            let folder = try releases.folder(draft.name)
+        else { throw .missing(release) }
+        try draft.file.synchronize()
+        try folder.write(metadata, to: Self.metadata)
+        do throws(FirmwareTreeError) {
+            try releases.rename(draft.name, to: "v\(version)")
+        } catch {
+            if case .system(_, ENOTEMPTY) = error { throw .exists(release) }
+            if case .system(_, EEXIST) = error { throw .exists(release) }
+            throw error
+        }
+    }
+
+    /// Nothing of an upload stays.
+    package func discard(_ draft: borrowing FirmwareDraft) throws(FirmwareTreeError) {
+        try root.folder(draft.model.text)?.folder("releases")?.removeFolder(draft.name)
+    }
+
+    package func remove(_ release: ReleaseName) throws(FirmwareTreeError) {
+        try root.folder(release.model.text)?.folder("releases")?.removeFolder("v\(release.version)")
+    }
+
+    // MARK: - What devices shall run
+
+    /// What `version.txt` says, without blanks around it; nil: there is none, or nothing in it.
+    package func production(of model: FirmwareName) throws(FirmwareTreeError) -> FirmwareName? {
+        guard let folder = try root.folder(model.text)?.folder("production"),
+            let bytes = try folder.read(Self.versionFile, atMost: 256)
+        else { return nil }
+        let words = bytes.split(whereSeparator: " \t\r\n".utf8.contains)
+        guard let word = words.first else { return nil }
+        guard words.count == 1, let name = FirmwareName(String(decoding: word, as: UTF8.self)) else {
+            throw .malformed(folder.path(of: Self.versionFile), "it has one version in it, such as 1.2.0")
+        }
+        return name
+    }
+
+    /// Devices shall run that release from now on. `version.txt` comes last, for it decides.
+    package func promote(_ release: ReleaseName) throws(FirmwareTreeError) {
+        try refreshProduction(release)
+        try root.makeFolder(release.model.text).makeFolder("production")
+            .write(Array("\(release.version)\n".utf8), to: Self.versionFile)
+    }
+
+    /// The copies beside `version.txt` are of that release, and are made so where they are not.
+    package func refreshProduction(_ release: ReleaseName) throws(FirmwareTreeError) {
+        guard let source = try image(of: release), let metadata = try metadata(of: release) else {
+            throw .missing(release)
+        }
+        let folder = try root.makeFolder(release.model.text).makeFolder("production")
+        let current = try? folder.read(Self.metadata, atMost: Self.mostMetadata)
+        if current == metadata, try folder.open(Self.image)?.size == source.size { return }
+        let draft = ".\(Self.image).new"
+        try folder.remove(draft)
+        guard let copy = try folder.open(draft, O_WRONLY | O_CREAT | O_EXCL) else { return }
+        var offset = 0
+        while offset < source.size {
+            let part = try source.read(at: offset, count: min(1 << 20, source.size - offset))
+            guard !part.isEmpty else { break }
+            try copy.append(part.span)
+            offset += part.count
+        }
+        try copy.synchronize()
+        try folder.rename(draft, to: Self.image)
+        try folder.write(metadata, to: Self.metadata)
+    }
+
+    // MARK: - What no device gets any more
+
+    package func blockedVersions(of model: FirmwareName) throws(FirmwareTreeError) -> BlockedVersions {
+        guard let folder = try root.folder(model.text)?.folder("rollback"),
+            let bytes = try folder.read(Self.blockedFile, atMost: BlockedVersions.most)
+        else { return BlockedVersions() }
+        guard let blocked = BlockedVersions(parsing: bytes) else {
+            throw .malformed(
+                folder.path(of: Self.blockedFile), #"it is {"blocked_versions":["1.1.0"],"reason":{"1.1.0":"why"}}"#)
+        }
+        return blocked
+    }
+
+    package func setBlockedVersions(
+        _ blocked: BlockedVersions, of model: FirmwareName
+    ) throws(FirmwareTreeError) {
+        try root.makeFolder(model.text).makeFolder("rollback").write(blocked.bytes, to: Self.blockedFile)
+    }
+}
+
+/// An image on its way into the tree. Ends as a release, or is discarded; what is neither when the process ends is taken away at
+/// the next start.
+package struct FirmwareDraft: ~Copyable {
+    package let model: FirmwareName
+    let name: String
+    /// What has come of it.
+    package let file: OpenFile
+    package private(set) var size = 0
+    private var digest: RunningDigest? = RunningDigest()
+
+    init(model: FirmwareName, name: String, file: OpenFile) {
+        self.model = model
+        self.name = name
+        self.file = file
+    }
+
+    package mutating func append(_ bytes: [UInt8]) throws(FirmwareTreeError) {
+        try file.append(bytes.span)
+        digest?.update(bytes.span)
+        size += bytes.count
+    }
+
+    /// The SHA-256 of all of it, once.
+    package mutating func finishDigest() -> [UInt8] { digest.take()?.finish() ?? [] }
+}
