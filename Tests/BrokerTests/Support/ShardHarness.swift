@@ -529,6 +529,49 @@ final class ShardHarness {
 
     func nextTick(_ shard: Int = 0) -> Instant? { shards[shard].state.nextTick() }
 
+    // MARK: Devices
+
+    /// From now on what devices do is told.
+    func watchDevices() { for shard in shards { shard.state.tellsOfDevices = true } }
+
+    /// As whoever manages devices does it, shard by shard. Returns to how many of the device's connections it went.
+    func command(
+        _ payload: String, number: UInt64 = 1, to device: String, within milliseconds: Int64 = 30_000,
+        andOthers: Bool = true
+    ) -> Int {
+        let command = ApplicationMessage(topic: "devices/\(device)/command", payload: Array(payload.utf8))
+        let receivers = receivers(of: command)
+        var sent = 0
+        for shard in shards.indices {
+            sent += shards[shard].state.deliver(
+                command, number: number, for: device, expires: now + milliseconds, to: receivers, andOthers: andOthers,
+                into: &shards[shard].outbox)
+            apply(shard)
+        }
+        finish()
+        return sent
+    }
+
+    /// The answer to an administrator's request.
+    func answer(_ payload: String, to person: String) {
+        let message = ApplicationMessage(topic: "$CONTROL/fleet/v1/response", payload: Array(payload.utf8))
+        let receivers = receivers(of: message)
+        for shard in shards.indices {
+            shards[shard].state.answer(message, to: person, receivers, into: &shards[shard].outbox)
+            apply(shard)
+        }
+        finish()
+    }
+
+    private func receivers(of message: ApplicationMessage) -> [Receiver] {
+        var receivers: [Receiver] = []
+        directory.withLock { $0.match(message.topic.span, into: &receivers) }
+        return receivers
+    }
+
+    /// Commands that the shards remember.
+    var commandsUnderWay: Int { shards.map(\.state.commands.count).reduce(0, +) }
+
     // MARK: The rest
 
     /// A message of the server's own.
