@@ -164,10 +164,10 @@ struct OutgoingMessages: Sendable {
 
     private var isLong: Bool { waiting >= Limits.waitingInMemory || waitingBytes >= Limits.waitingBytesInMemory }
 
-    /// Whether a message that comes now can go out at once.
-    func hasRoom(_ limits: Limits) -> Bool {
+    /// Whether a message that comes now can go out at once; without its `bytes`, whether a short one can.
+    func hasRoom(_ limits: Limits, bytes: Int = 0) -> Bool {
         guard resent == sent, waiting == 0, spill.count == 0 else { return false }
-        return windowIsOpen(limits, bytes: 0)
+        return windowIsOpen(limits, bytes: bytes)
     }
 
     /// How many messages can surely go out at once; at least one, once `hasRoom`.

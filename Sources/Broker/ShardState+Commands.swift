@@ -48,7 +48,8 @@ extension ShardState {
     ) -> Bool {
         let connection = sessions[slot].isBarred ? Session.noConnection : sessions[slot].connection
         guard connection != Session.noConnection, !connections[Int(connection)].isFull,
-            sessions[slot].outgoing.hasRoom(limits), mayReceive(slot, command.bytes.span)
+            sessions[slot].outgoing.hasRoom(limits, bytes: command.payloadCount),
+            mayReceive(slot, command.bytes.span)
         else { return false }
         let reference = sessions[slot].reference
         // It is on its way still, and was sent again when the client came back.

@@ -105,6 +105,22 @@ private func command(_ payload: String, id: PacketIdentifier = 1, isDuplicate: B
         #expect(device.takePayloads() == ["5"])
     }
 
+    @Test func `nor behind messages that wait, nor for bytes that are on the way`() {
+        var limits = Limits.withoutDamping
+        (limits.inFlightMessages, limits.inFlightBytes) = (4, 10)
+        let world = FleetWorld(limits: limits)
+        let (device, owner) = (world.listener(), world.connect(.owner))
+        owner.publish("devices/DEV1/command", "8 bytes.", .atLeastOnce)
+        #expect(world.broker.command("long", number: 2, to: "DEV1") == 0)
+        #expect(world.broker.command("2.", number: 3, to: "DEV1") == 1)
+        #expect(device.takePayloads() == ["8 bytes.", "2."])
+        for payload in ["a", "b"] { owner.publish("devices/DEV1/command", payload, .atLeastOnce) }
+        #expect(world.broker.command("c", number: 4, to: "DEV1") == 0)
+        device.acknowledge(1)
+        #expect(device.takePayloads() == ["a", "b"], "what had no room has not waited")
+        #expect(world.delivered == [])
+    }
+
     @Test func `of QoS 0 is sent and not waited for`() {
         let device = world.listener(cleanSession: false, qos: .atMostOnce)
         #expect(broker.command("LED_ON", to: "DEV1") == 1)
