@@ -49,7 +49,7 @@ extension ShardState {
         let connection = sessions[slot].isBarred ? Session.noConnection : sessions[slot].connection
         guard connection != Session.noConnection, !connections[Int(connection)].isFull,
             sessions[slot].outgoing.hasRoom(limits, bytes: command.payloadCount),
-            mayReceive(slot, command.bytes.span)
+            mayReceive(slot, command.bytes.span), sees(command.bytes.span, number: connection)
         else { return false }
         let reference = sessions[slot].reference
         // It is on its way still, and was sent again when the client came back.

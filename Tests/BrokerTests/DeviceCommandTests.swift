@@ -84,6 +84,14 @@ private func command(_ payload: String, id: PacketIdentifier = 1, isDuplicate: B
         #expect(world.connect(.device, cleanSession: false).takeDeliveries() == [])
     }
 
+    @Test func `stays outside of a mount point, as any message does`() {
+        world.listener(cleanSession: false).drop()
+        let mounted = world.connect(.device, cleanSession: false, listener: 1)
+        #expect(mounted.take() == [.accepted(sessionPresent: true)])
+        #expect(broker.command("LED_ON", to: "DEV1") == 0)
+        #expect(mounted.packets.isEmpty)
+    }
+
     // MARK: What there has to be room for
 
     @Test func `waits for nobody who has too much on the way`() {
