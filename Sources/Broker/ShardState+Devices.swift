@@ -100,7 +100,7 @@ struct DeviceTopic {
     private static let kinds: [(suffix: [UInt8], kind: DeviceMessage.Kind)] = [
         (Array("health".utf8), .health), (Array("status".utf8), .status), (Array("ota/status".utf8), .otaStatus),
     ]
-    private static let telemetry = Array("telemetry/".utf8)
+    private static let telemetry = Array("telemetry".utf8)
 
     let device: Range<Int>
     let kind: DeviceMessage.Kind
@@ -119,8 +119,11 @@ struct DeviceTopic {
             self.kind = kind
             return
         }
+        // The filter's parent too (4.7.1.2).
         let head = Self.telemetry.count
-        guard rest.count >= head, rest.extracting(0..<head).isEqual(to: Self.telemetry.span) else { return nil }
+        guard rest.count >= head, rest.extracting(0..<head).isEqual(to: Self.telemetry.span),
+            rest.count == head || rest[head] == UInt8(ascii: "/")
+        else { return nil }
         kind = .other
     }
 }

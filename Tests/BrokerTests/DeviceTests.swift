@@ -9,6 +9,7 @@ import Testing
         ("devices/DEV1/health", DeviceMessage.Kind.health), ("devices/DEV1/status", .status),
         ("devices/DEV1/ota/status", .otaStatus), ("devices/DEV1/telemetry/a", .other),
         ("devices/DEV1/telemetry/a/b/c", .other), ("devices/DEV1/telemetry/", .other),
+        ("devices/DEV1/telemetry", .other),  // `telemetry/#` is its parent too (4.7.1.2).
         ("devices/a/health", .health), ("devices/ /status", .status),
     ])
     func `is told by topic, once, with what is wanted of it`(_ topic: String, _ kind: DeviceMessage.Kind) {
