@@ -89,10 +89,11 @@ package actor FleetKeeper: CommandDesk {
         let moment = now()
         heardAt = moment.monotonic
         for record in try store.commands() {
+            // Where the clock was set back, no longer than it was given for.
+            let left = min(record.expires - moment.wall, record.expires - record.created)
             commands[nextCommand] = Pending(
                 id: record.id, device: record.deviceId, payload: Array(record.payload.utf8), actor: record.actor,
-                expires: moment.monotonic + record.expires - moment.wall, isQueued: true, isSent: false,
-                isPublished: false)
+                expires: moment.monotonic + left, isQueued: true, isSent: false, isPublished: false)
             nextCommand += 1
         }
         live.setDesk(self)

@@ -154,6 +154,27 @@ private final class FakeBroker: DeviceBroker {
         #expect(broker.published.withLock { $0["$SYS/devices/A"] } == "", "cleared")
     }
 
+    @Test(arguments: [0, -1, 1] as [Int64])
+    func `lets a command wait no longer than it was given for, wherever the clock is after a restart`(_ days: Int64)
+        async throws
+    {
+        _ = try await send("late", queue: 10)
+        time.withLock { $0 = Moment(monotonic: 50, wall: $0.wall + days * Self.day) }
+        let again = try FleetKeeper(
+            management, feed: feed, broker: broker, now: { [time] in time.withLock { $0 } },
+            report: { Issue.record("\($0)") })
+        // Whether a day has passed or the clock was set on, nobody can tell.
+        if days == 1 { await again.tick() }
+        #expect(try kinds().last == (days == 1 ? "COMMAND_EXPIRED" : "COMMAND_SENT"))
+        pass(9_999)
+        await again.tick()
+        #expect(try kinds().last == (days == 1 ? "COMMAND_EXPIRED" : "COMMAND_SENT"))
+        pass(1)
+        await again.tick()
+        #expect(try kinds().last == "COMMAND_EXPIRED")
+        #expect(try store.commands().isEmpty)
+    }
+
     @Test func `makes hours of old minutes, and lets go of what is older than it shall be`() async throws {
         let now = time.withLock { $0.wall }
         var rows: [HealthRow] = []
