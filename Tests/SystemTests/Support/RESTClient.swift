@@ -75,6 +75,8 @@ final class RESTMartlet {
     let mqttPort: UInt16
     let port: UInt16
     let client: RESTClient
+    /// Its disk and its clock, where a test asks for them.
+    let faults: Faults?
     private(set) var program: Program
     private(set) var tokens: [Role: String] = [:]
     private(set) var ids: [Role: String] = [:]
@@ -84,8 +86,9 @@ final class RESTMartlet {
     var data: String { "\(directory.path)/data" }
 
     /// With these lines before the listeners.
-    init(_ lines: [String] = [], withPeople: Bool = true) throws {
+    init(_ lines: [String] = [], withPeople: Bool = true, withFaults: Bool = false) throws {
         directory = try TemporaryDirectory()
+        faults = withFaults ? try Faults(for: "\(directory.path)/data") : nil
         (mqttPort, port) = (try freePort(), try freePort())
         var all = [
             "data_dir \(directory.path)/data", "registration open", "login_attempts 1000", "log_dest stderr",
@@ -96,12 +99,13 @@ final class RESTMartlet {
         all += ["listener \(port) 127.0.0.1", "protocol http"]
         try directory.write(all.joined(separator: "\n") + "\n", "martlet.conf")
         client = RESTClient(port: port)
-        program = try Self.start(directory)
+        program = try Self.start(directory, faults)
         if withPeople { try addPeople() }
     }
 
-    private static func start(_ directory: TemporaryDirectory) throws -> Program {
-        let program = try Program(Martlet.binary, ["serve", "-c", "\(directory.path)/martlet.conf"])
+    private static func start(_ directory: TemporaryDirectory, _ faults: Faults?) throws -> Program {
+        let program = try Program(
+            Martlet.binary, ["serve", "-c", "\(directory.path)/martlet.conf"], environment: faults?.environment ?? [:])
         try program.waitForLine(containing: "started (", within: 20)
         return program
     }
@@ -114,7 +118,7 @@ final class RESTMartlet {
 
     func restart() throws {
         client.disconnect()
-        program = try Self.start(directory)
+        program = try Self.start(directory, faults)
     }
 
     private func addPeople() throws {
