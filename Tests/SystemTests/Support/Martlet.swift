@@ -82,6 +82,9 @@ final class Martlet {
         return built.first { FileManager.default.isExecutableFile(atPath: $0) } ?? built[0]
     }()
 
+    /// The same without a sanitizer.
+    static let plainBinary = ProcessInfo.processInfo.environment["MARTLET_PLAIN_BINARY"] ?? binary
+
     /// Large numbers are for an optimised binary.
     static var isFast: Bool { !isSanitized && !binary.contains("/debug/") }
 }
