@@ -41,6 +41,7 @@ let package = Package(
         .target(
             name: "Access", dependencies: ["AccessPolicies", "Cryptography", "JSON", "MQTT"], swiftSettings: settings),
         .target(name: "Certificates", dependencies: ["COpenSSL", "Cryptography"], swiftSettings: settings),
+        .target(name: "Firmware", dependencies: ["Cryptography", "JSON"], swiftSettings: settings),
         .target(
             name: "Store",
             dependencies: [
@@ -54,8 +55,6 @@ let package = Package(
                 .product(name: "HeapModule", package: "swift-collections"),
             ],
             swiftSettings: settings),
-        .target(
-            name: "Firmware", dependencies: ["Cryptography", "JSON"], swiftSettings: settings),
         .target(
             name: "Management",
             dependencies: [
@@ -112,8 +111,8 @@ let package = Package(
             name: "martlet",
             dependencies: [
                 "Access", "Backup", "Broker", "Certificates", "Configuration", "Conformance", "Cryptography",
-                "Durability", "Fleet", "HTTP", "JSON", "Locks", "Logs", "MQTT", "Management", "Server", "Store",
-                "Transport", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "Durability", "Firmware", "Fleet", "HTTP", "JSON", "Locks", "Logs", "MQTT", "Management", "Server",
+                "Store", "Transport", .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: settings
@@ -135,14 +134,19 @@ let package = Package(
             ],
             exclude: ["Releases"], swiftSettings: testSettings),
         .testTarget(
-            name: "FirmwareTests", dependencies: ["Cryptography", "Firmware", "JSON", "Seeded"],
-            swiftSettings: testSettings),
-        .testTarget(
             name: "BackupTests",
             dependencies: [
                 "Backup", "Cryptography", "Seeded", "Store",
                 .product(name: "GRDBSQLite", package: "GRDB.swift"),
             ], swiftSettings: testSettings),
+        // Images for ESP32 chips, sound and broken, for two of the suites.
+        .target(
+            name: "FirmwareImages", dependencies: ["Cryptography"], path: "Tests/FirmwareImages",
+            swiftSettings: testSettings),
+        .testTarget(
+            name: "FirmwareTests",
+            dependencies: ["COpenSSL", "Cryptography", "Firmware", "FirmwareImages", "JSON", "Seeded"],
+            swiftSettings: testSettings),
         .testTarget(name: "FleetTests", dependencies: ["Fleet", "JSON", "Seeded"], swiftSettings: testSettings),
         .testTarget(name: "MQTTTests", dependencies: ["MQTT", "Seeded"], swiftSettings: testSettings),
         // What a broker must do, and random programs to ask it: for two of the suites.
@@ -174,8 +178,9 @@ let package = Package(
             dependencies: ["HTTP", "Seeded", .product(name: "HTTPTypes", package: "swift-http-types")],
             swiftSettings: testSettings),
         .testTarget(
-            name: "SystemTests", dependencies: ["Conformance", "ReferenceModel", "Seeded", "Transport"],
-            exclude: ["paho", "rest"],
+            name: "SystemTests",
+            dependencies: ["Conformance", "FirmwareImages", "ReferenceModel", "Seeded", "Transport"],
+            exclude: ["firmware", "paho", "rest"],
             swiftSettings: testSettings),
     ]
 )

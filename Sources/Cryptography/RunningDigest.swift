@@ -20,6 +20,14 @@ internal import COpenSSL
         precondition(result == 1, "SHA-256 fails only without memory")
     }
 
+    /// Of what has come up to now; more may follow. The corresponding C function is `EVP_MD_CTX_copy_ex`.
+    package func soFar() -> [UInt8] {
+        let copy = RunningDigest()
+        let result = unsafe EVP_MD_CTX_copy_ex(copy.context, context)
+        precondition(result == 1, "SHA-256 fails only without memory")
+        return copy.finish()
+    }
+
     /// 32 bytes. The corresponding C function is `EVP_DigestFinal_ex`.
     package consuming func finish() -> [UInt8] {
         var digest = [UInt8](repeating: 0, count: 32)

@@ -7,7 +7,7 @@ package struct BlockedVersions: Equatable, Sendable {
 
     private var members: [String: JSONValue] = [:]
     /// Why each is blocked; empty where nobody has said.
-    package private(set) var reasons: [FirmwareName: String] = [:]
+    package private(set) var reasons: [FirmwareVersion: String] = [:]
 
     package init() {}
 
@@ -18,23 +18,23 @@ package struct BlockedVersions: Equatable, Sendable {
         else { return nil }
         self.members = members
         for version in versions {
-            guard let text = version.string, let name = FirmwareName(text) else { return nil }
+            guard let text = version.string, let name = FirmwareVersion(text) else { return nil }
             self.reasons[name] = reasons[text]?.string ?? ""
         }
     }
 
-    package func contains(_ version: FirmwareName) -> Bool { reasons[version] != nil }
+    package func contains(_ version: FirmwareVersion) -> Bool { reasons[version] != nil }
 
-    package mutating func block(_ version: FirmwareName, _ reason: String) { reasons[version] = reason }
-    package mutating func unblock(_ version: FirmwareName) { reasons[version] = nil }
+    package mutating func block(_ version: FirmwareVersion, _ reason: String) { reasons[version] = reason }
+    package mutating func unblock(_ version: FirmwareVersion) { reasons[version] = nil }
 
     package var bytes: [UInt8] {
         var members = members
-        let names = reasons.keys.map(\.text).sorted()
+        let names = reasons.keys.map(\.name).sorted()
         members["blocked_versions"] = .array(names.map { .string($0) })
         let said = reasons.filter { !$0.value.isEmpty }
         members["reason"] = .object(
-            Dictionary(uniqueKeysWithValues: said.map { ($0.key.text, JSONValue.string($0.value)) }))
+            Dictionary(uniqueKeysWithValues: said.map { ($0.key.name, JSONValue.string($0.value)) }))
         return Array(JSONValue.object(members).text.utf8) + [UInt8(ascii: "\n")]
     }
 }

@@ -28,7 +28,7 @@ package struct FirmwareTree: ~Copyable {
     }
 
     private static func removeDrafts(in root: borrowing Folder) throws(FirmwareTreeError) {
-        for model in try root.names() where FirmwareName(model) != nil {
+        for model in try root.names() where ModelName(model) != nil {
             guard let releases = try root.folder(model)?.folder("releases") else { continue }
             for name in try releases.names() where name.hasPrefix(draftPrefix) { try releases.removeFolder(name) }
         }
@@ -36,13 +36,13 @@ package struct FirmwareTree: ~Copyable {
 
     // MARK: - What there is
 
-    package func models() throws(FirmwareTreeError) -> [FirmwareName] {
-        try root.names().compactMap { FirmwareName($0) }
+    package func models() throws(FirmwareTreeError) -> [ModelName] {
+        try root.names().compactMap { ModelName($0) }
     }
 
-    package func versions(of model: FirmwareName) throws(FirmwareTreeError) -> [FirmwareName] {
+    package func versions(of model: ModelName) throws(FirmwareTreeError) -> [FirmwareVersion] {
         guard let releases = try root.folder(model.text)?.folder("releases") else { return [] }
-        return try releases.names().filter { $0.hasPrefix("v") }.compactMap { FirmwareName($0.dropFirst()) }
+        return try releases.names().filter { $0.hasPrefix("v") }.compactMap { FirmwareVersion(String($0.dropFirst())) }
     }
 
     /// Nil: there is no such release, or it has no image.
@@ -56,13 +56,13 @@ package struct FirmwareTree: ~Copyable {
     }
 
     private func folder(of release: ReleaseName) throws(FirmwareTreeError) -> Folder? {
-        try root.folder(release.model.text)?.folder("releases")?.folder("v\(release.version)")
+        try root.folder(release.model.text)?.folder("releases")?.folder(release.version.directoryName)
     }
 
     // MARK: - Releases
 
     /// An upload begins.
-    package func draft(for model: FirmwareName) throws(FirmwareTreeError) -> FirmwareDraft {
+    package func draft(for model: ModelName) throws(FirmwareTreeError) -> FirmwareDraft {
         let releases = try root.makeFolder(model.text).makeFolder("releases")
         let name = Self.draftPrefix + hexadecimal(randomBytes(8))
         let folder = try releases.makeFolder(name)
@@ -75,7 +75,7 @@ package struct FirmwareTree: ~Copyable {
     /// A whole upload becomes a release, at once and on the disk. Throws `.exists` where the version was used before; the draft is
     /// there still then.
     package func add(
-        _ draft: borrowing FirmwareDraft, as version: FirmwareName, metadata: [UInt8]
+        _ draft: borrowing FirmwareDraft, as version: FirmwareVersion, metadata: [UInt8]
     ) throws(FirmwareTreeError) {
         let release = ReleaseName(model: draft.model, version: version)
         guard let releases = try root.folder(draft.model.text)?.folder("releases"),
@@ -84,7 +84,7 @@ package struct FirmwareTree: ~Copyable {
         try draft.file.synchronize()
         try folder.write(metadata, to: Self.metadata)
         do throws(FirmwareTreeError) {
-            try releases.rename(draft.name, to: "v\(version)")
+            try releases.rename(draft.name, to: version.directoryName)
         } catch {
             if case .system(_, ENOTEMPTY) = error { throw .exists(release) }
             if case .system(_, EEXIST) = error { throw .exists(release) }
@@ -98,29 +98,29 @@ package struct FirmwareTree: ~Copyable {
     }
 
     package func remove(_ release: ReleaseName) throws(FirmwareTreeError) {
-        try root.folder(release.model.text)?.folder("releases")?.removeFolder("v\(release.version)")
+        try root.folder(release.model.text)?.folder("releases")?.removeFolder(release.version.directoryName)
     }
 
     // MARK: - What devices shall run
 
     /// What `version.txt` says, without blanks around it; nil: there is none, or nothing in it.
-    package func production(of model: FirmwareName) throws(FirmwareTreeError) -> FirmwareName? {
+    package func production(of model: ModelName) throws(FirmwareTreeError) -> FirmwareVersion? {
         guard let folder = try root.folder(model.text)?.folder("production"),
             let bytes = try folder.read(Self.versionFile, atMost: 256)
         else { return nil }
         let words = bytes.split(whereSeparator: " \t\r\n".utf8.contains)
         guard let word = words.first else { return nil }
-        guard words.count == 1, let name = FirmwareName(String(decoding: word, as: UTF8.self)) else {
+        guard words.count == 1, let version = FirmwareVersion(String(decoding: word, as: UTF8.self)) else {
             throw .malformed(folder.path(of: Self.versionFile), "it has one version in it, such as 1.2.0")
         }
-        return name
+        return version
     }
 
     /// Devices shall run that release from now on. `version.txt` comes last, for it decides.
     package func promote(_ release: ReleaseName) throws(FirmwareTreeError) {
         try refreshProduction(release)
         try root.makeFolder(release.model.text).makeFolder("production")
-            .write(Array("\(release.version)\n".utf8), to: Self.versionFile)
+            .write(Array("\(release.version.name)\n".utf8), to: Self.versionFile)
     }
 
     /// The copies beside `version.txt` are of that release, and are made so where they are not.
@@ -148,7 +148,7 @@ package struct FirmwareTree: ~Copyable {
 
     // MARK: - What no device gets any more
 
-    package func blockedVersions(of model: FirmwareName) throws(FirmwareTreeError) -> BlockedVersions {
+    package func blockedVersions(of model: ModelName) throws(FirmwareTreeError) -> BlockedVersions {
         guard let folder = try root.folder(model.text)?.folder("rollback"),
             let bytes = try folder.read(Self.blockedFile, atMost: BlockedVersions.most)
         else { return BlockedVersions() }
@@ -160,7 +160,7 @@ package struct FirmwareTree: ~Copyable {
     }
 
     package func setBlockedVersions(
-        _ blocked: BlockedVersions, of model: FirmwareName
+        _ blocked: BlockedVersions, of model: ModelName
     ) throws(FirmwareTreeError) {
         try root.makeFolder(model.text).makeFolder("rollback").write(blocked.bytes, to: Self.blockedFile)
     }
@@ -169,14 +169,14 @@ package struct FirmwareTree: ~Copyable {
 /// An image on its way into the tree. Ends as a release, or is discarded; what is neither when the process ends is taken away at
 /// the next start.
 package struct FirmwareDraft: ~Copyable {
-    package let model: FirmwareName
+    package let model: ModelName
     let name: String
     /// What has come of it.
     package let file: OpenFile
     package private(set) var size = 0
     private var digest: RunningDigest? = RunningDigest()
 
-    init(model: FirmwareName, name: String, file: OpenFile) {
+    init(model: ModelName, name: String, file: OpenFile) {
         self.model = model
         self.name = name
         self.file = file

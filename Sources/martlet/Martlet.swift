@@ -34,8 +34,8 @@ struct Martlet: AsyncParsableCommand {
         subcommands: [
             Serve.self, CheckConfig.self, UserCommand.self, DeviceCommand.self, ServiceCommand.self,
             SessionCommand.self, ClientCommand.self, RetainedCommand.self, KeyCommand.self,
-            Certs.self, PasswdCommand.self, AclCommand.self, BackupCommand.self, RestoreCommand.self,
-            ConformanceCommand.self,
+            Certs.self, FirmwareCommand.self, PasswdCommand.self, AclCommand.self, BackupCommand.self,
+            RestoreCommand.self, ConformanceCommand.self,
         ],
         defaultSubcommand: Serve.self
     )

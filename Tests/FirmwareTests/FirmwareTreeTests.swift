@@ -29,15 +29,15 @@ private final class Place {
 
 @Suite struct `The tree of firmware` {
     private let place: Place
-    private let model: FirmwareName
+    private let model: ModelName
 
     init() throws {
         place = try Place()
-        model = try #require(FirmwareName("esp32s3"))
+        model = try #require(ModelName("esp32s3"))
     }
 
     private func release(_ version: String) throws -> ReleaseName {
-        ReleaseName(model: model, version: try #require(FirmwareName(version)))
+        ReleaseName(model: model, version: try #require(FirmwareVersion(version)))
     }
 
     private func add(_ image: [UInt8], _ version: String, to tree: borrowing FirmwareTree) throws {
@@ -151,8 +151,12 @@ private final class Place {
     }
 
     @Test(arguments: ["", ".", "..", ".x", "a/b", "a b", "ü", "a%2Fb", String(repeating: "a", count: 33)])
-    func `has no names that could lead elsewhere`(_ text: String) { #expect(FirmwareName(text) == nil) }
+    func `has no names that could lead elsewhere`(_ text: String) {
+        #expect(ModelName(text) == nil && FirmwareVersion(text) == nil)
+    }
 
     @Test(arguments: ["a", "esp32s3", "1.2.0-rc.1+build_7", "A..b", String(repeating: "a", count: 32)])
-    func `has names of models and versions`(_ text: String) { #expect(FirmwareName(text)?.text == text) }
+    func `has names of models and versions`(_ text: String) {
+        #expect(ModelName(text)?.text == text && FirmwareVersion(text)?.text == text)
+    }
 }

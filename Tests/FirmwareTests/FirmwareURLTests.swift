@@ -8,7 +8,7 @@ import Testing
     private static let key = FirmwareURL.Key(id: "a1B2c3D4", secret: Array(repeating: 7, count: 32))
     private static let other = FirmwareURL.Key(id: "zzzzzzzz", secret: Array(repeating: 8, count: 32))
     private static let url: FirmwareURL = {
-        guard let model = FirmwareName("esp32s3"), let version = FirmwareName("1.2.0+rc-1") else {
+        guard let model = ModelName("esp32s3"), let version = FirmwareVersion("1.2.0+rc-1") else {
             preconditionFailure("these are names")
         }
         let release = ReleaseName(model: model, version: version)
@@ -45,9 +45,11 @@ import Testing
     }
 
     @Test func `fits where clients of ESP-IDF have room`() throws {
-        let longest = try #require(FirmwareName(String(repeating: "x", count: 32)))
+        let longest = String(repeating: "x", count: 32)
+        let release = ReleaseName(
+            model: try #require(ModelName(longest)), version: try #require(FirmwareVersion(longest)))
         let url = FirmwareURL(
-            release: ReleaseName(model: longest, version: longest), device: "0C5D32DD2568", expires: 9_999_999_999)
+            release: release, device: "0C5D32DD2568", expires: 9_999_999_999)
         #expect(
             "https://".utf8.count + url.signed(with: Self.key).utf8.count + "martlet.example.org:8443".utf8.count < 256)
     }
