@@ -83,7 +83,7 @@ extension System {
                 try sound(), "--chip", "esp32-s3", "--partition-size", "1M", "--flash-size", "0x400000")
             #expect(run.end == .exited(0))
             for text in [
-                "an application, 464 bytes", "ESP32-S3", "martlet-fixture", "1.2.3", "0x80, right", "54dcdf6e",
+                "an application", "464", "ESP32-S3", "martlet-fixture", "1.2.3", "0x80, right", "54dcdf6e",
             ] {
                 #expect(run.output.contains(text), "\(run.output)")
             }

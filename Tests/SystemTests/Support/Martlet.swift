@@ -83,7 +83,7 @@ final class Martlet {
     }()
 
     /// The same without a sanitizer.
-    static let plainBinary = ProcessInfo.processInfo.environment["MARTLET_PLAIN_BINARY"] ?? binary
+    static let plainBinary = ProcessInfo.processInfo.environment["MARTLET_TEST_PLAIN_BINARY"] ?? binary
 
     /// Large numbers are for an optimised binary.
     static var isFast: Bool { !isSanitized && !binary.contains("/debug/") }
