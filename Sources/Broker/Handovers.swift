@@ -3,9 +3,9 @@ import DequeModule
 /// Names a message in the `Handovers` of its publisher's shard; other shards use other numbers. 0: it has none.
 typealias HandoverNumber = UInt64
 
-/// Messages of QoS 1 that have gone out at once to all persistent sessions that want them. When the clients have acknowledged
-/// such a message before its round has begun, nothing of it is written, and its publisher gets its PUBACK without a commit:
-/// responsibility has passed on [MQTT-4.3.2-2]. The clients have `patience` for that; then the round comes.
+/// Messages of QoS 1 for persistent sessions. When all their clients have acknowledged such a message before its round has begun,
+/// nothing of it is written, and its publisher gets its PUBACK without a commit: responsibility has passed on [MQTT-4.3.2-2].
+/// Clients that are connected have `patience` for that; then the round comes.
 struct Handovers: Sendable {
     private struct Handover: Sendable {
         let publisher: ConnectionNumber

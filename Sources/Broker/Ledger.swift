@@ -182,7 +182,8 @@ struct Ledger: Sendable {
         }
     }
 
-    private mutating func settle(_ number: HandoverNumber) { if number != 0 { settled.append(number) } }
+    /// One session less has the message.
+    mutating func settle(_ number: HandoverNumber) { if number != 0 { settled.append(number) } }
 
     // MARK: Handovers
 
@@ -194,7 +195,7 @@ struct Ledger: Sendable {
         return handovers.begin(publisher, sessions: sessions, in: round, now: now)
     }
 
-    /// A message has come to a queue from which it does not go out at once.
+    /// A message has come to the queue of a session whose client is away.
     mutating func noteWaiting(_ handover: HandoverNumber) { if handover != 0, !isLate { isAwaited = true } }
 
     /// Clients had their time to acknowledge what they got.

@@ -42,9 +42,9 @@ extension ShardState {
         // An identifier that nothing awaits is ignored: after a reconnect it may answer what was sent before.
         let slot = connections[Int(number)].slot
         guard sessions[slot].outgoing.acknowledge(identifier, held: &held, ledger: &ledger) else { return }
-        if ledger != nil { settleHandovers(&outbox) }
         noteAcknowledged(identifier, slot, &outbox)
         catchUp(number, into: &outbox)
+        if ledger != nil { settleHandovers(&outbox) }
     }
 
     mutating func received(

@@ -104,6 +104,12 @@ extension ShardState {
         }
     }
 
+    /// Whether nobody has anything to acknowledge of the message that is being published.
+    mutating func isHandedOver(_ outbox: inout Outbox) -> Bool {
+        settleHandovers(&outbox)
+        return ledger?.handovers.isOver(handover) ?? true
+    }
+
     mutating func settle(_ handover: HandoverNumber, _ outbox: inout Outbox) {
         guard let publisher = ledger?.handovers.settle(handover), connections[Int(publisher)].phase == .connected
         else { return }

@@ -32,6 +32,7 @@ extension ShardState {
             (handingOver, handover) = (number, 0)
             take(publish, topic, body, number, into: &outbox)
             handingOver = nil
+            if handover != 0, isHandedOver(&outbox) { neededCommit = nil }
             // [MQTT-4.3.2-2]
             acknowledge(
                 number, .publishAcknowledgement, publish.packetIdentifier, &outbox, after: neededCommit, or: handover)
@@ -188,6 +189,7 @@ extension ShardState {
             }
             deliver(index, qos: item.qos, to: item.receiver.session, into: &outbox)
         }
+        settleHandovers(&outbox)
         for handover in mail.settled { settle(handover, &outbox) }
     }
 
@@ -197,9 +199,13 @@ extension ShardState {
     ) {
         let slot = slot(of: reference.number)
         guard slot < sessions.count, sessions[slot].reference == reference else { return }
-        guard outbox.messages.withBytes(of: message, { mayReceive(slot, $0) }) else { return }
+        guard outbox.messages.withBytes(of: message, { mayReceive(slot, $0) }) else {
+            return passOver(slot, message, qos, outbox)
+        }
         let connection = sessions[slot].isBarred ? Session.noConnection : sessions[slot].connection
-        if connection != Session.noConnection, !sees(message, number: connection, outbox) { return }
+        if connection != Session.noConnection, !sees(message, number: connection, outbox) {
+            return passOver(slot, message, qos, outbox)
+        }
         if qos == .atMostOnce {
             if connection == Session.noConnection {
                 if limits.queuesAtMostOnce { queue(message, qos: qos, for: slot, into: &outbox) }
@@ -221,23 +227,33 @@ extension ShardState {
             && sessions[slot].outgoing.hasRoom(limits)
         queue(message, qos: qos, for: slot, into: &outbox)
         guard canGo, let (item, _) = nextMessage(slot) else {
-            ledger?.noteWaiting(outbox.messages.handover(message))
+            if connection == Session.noConnection { ledger?.noteWaiting(outbox.messages.handover(message)) }
             return
         }
         send(message, qos: qos, packetIdentifier: item.packetIdentifier, to: connection, into: &outbox)
     }
 
+    /// A session does not get a message of its own: its client has nothing to acknowledge.
+    private mutating func passOver(_ slot: Int, _ message: Int, _ qos: QoS, _ outbox: borrowing Outbox) {
+        if qos > .atMostOnce, sessions[slot].stored != 0 { ledger?.settle(outbox.messages.handover(message)) }
+    }
+
     @inline(__always)
     private mutating func queue(_ message: Int, qos: QoS, for slot: Int, into outbox: inout Outbox) {
         let (shared, handover) = (outbox.messages.sharedOnDisk(message), outbox.messages.handover(message))
-        queue(outbox.shared(message), qos: qos, shared: shared, handover: handover, for: slot, into: &outbox)
+        let isQueued = queue(
+            outbox.shared(message), qos: qos, shared: shared, handover: qos > .atMostOnce ? handover : 0, for: slot,
+            into: &outbox)
+        if !isQueued { passOver(slot, message, qos, outbox) }
     }
 
+    /// Returns whether there was room.
+    @discardableResult
     mutating func queue(
         _ message: ApplicationMessage, qos: QoS, isRetained: Bool = false, shared: SharedMessage = 0,
         handover: HandoverNumber = 0, for slot: Int, into outbox: inout Outbox
-    ) {
-        if shedding >= .queues, sheds(qos, for: slot) { return }
+    ) -> Bool {
+        if shedding >= .queues, sheds(qos, for: slot) { return false }
         var keeping = OutgoingMessages.Keeping()
         if sessions[slot].stored != 0 {
             keeping = .init(durability: durability(of: message), shared: shared, handover: handover)
@@ -246,15 +262,13 @@ extension ShardState {
             message, qos: qos, isRetained: isRetained, keeping: keeping, limits: limits, held: &held, as: &storing,
             ledger: &ledger
         )
-        switch admission {
-        case .waits: break
-        case .isDropped:
-            counters.publishesDropped += 1
-            if !sessions[slot].isNamedFull {
-                sessions[slot].isNamedFull = true
-                outbox.note(.queueFull(client: sessions[slot].client))
-            }
+        guard admission == .isDropped else { return true }
+        counters.publishesDropped += 1
+        if !sessions[slot].isNamedFull {
+            sessions[slot].isNamedFull = true
+            outbox.note(.queueFull(client: sessions[slot].client))
         }
+        return false
     }
 
     /// The QoS with which a message goes to a subscription [MQTT-3.8.4-6], unless `upgrade_outgoing_qos` asks for more.

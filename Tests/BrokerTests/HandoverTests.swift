@@ -15,10 +15,12 @@ import Testing
         _ = publisher.take()
     }
 
-    private func connect(_ client: String, to filter: String = "t/#", home: Int) -> TestConnection {
+    private func connect(
+        _ client: String, to filter: String = "t/#", at qos: QoS = .exactlyOnce, home: Int
+    ) -> TestConnection {
         broker.settlesAtOnce = true
         let connection = broker.connect(client, cleanSession: false, home: home)
-        connection.subscribe((filter, .exactlyOnce))
+        connection.subscribe((filter, qos))
         broker.commitAll()
         _ = connection.take()
         broker.settlesAtOnce = false
@@ -76,7 +78,7 @@ import Testing
         #expect(publisher.takeAcknowledgements() == [], "once is enough")
     }
 
-    @Test func `is asked a round for at once where a client is away, or has no room`() {
+    @Test func `is asked a round for at once where a client is away`() {
         let away = connect("away", home: 1)
         away.drop()
         commit()
@@ -136,6 +138,58 @@ import Testing
         subscriber.acknowledge(.publishAcknowledgement, 2)
         settle()
         #expect(next.takeAcknowledgements() == [Acknowledgement(.publishAcknowledgement, 9)])
+    }
+
+    @Test func `is nobody's to acknowledge where it is kept from all of them`() {
+        let subscriber = connect("subscriber", home: 1)
+        let full = connect("full", home: 0)
+        var limits = Limits.withoutDamping
+        (limits.queuedMessages, limits.inFlightMessages) = (1, 1)
+        broker.adopt(limits)
+        for identifier in 1...3 as ClosedRange<PacketIdentifier> {
+            publisher.publish("t/x", "\(identifier)", .atLeastOnce, identifier: identifier)
+            settle()
+        }
+        #expect(subscriber.takePayloads() == ["1"] && full.takePayloads() == ["1"])
+        #expect(publisher.takeAcknowledgements() == [], "the third is dropped, and behind two that wait [MQTT-4.6.0-2]")
+        for subscriber in [subscriber, full] {
+            subscriber.acknowledge(.publishAcknowledgement, 1)
+            settle()
+            subscriber.acknowledge(.publishAcknowledgement, 2)
+            settle()
+        }
+        #expect(publisher.takeAcknowledgements().map(\.packetIdentifier) == [1, 2, 3])
+        #expect(!broker.awaitsCommit)
+    }
+
+    @Test func `is not settled by a session that gets it at QoS 0`() {
+        let away = connect("away", home: 0)
+        away.drop()
+        commit()
+        let other = connect("other", to: "t/#", at: .atMostOnce, home: 0)
+        var limits = Limits.withoutDamping
+        (limits.queuesAtMostOnce, limits.inFlightMessages) = (true, 1)
+        broker.adopt(limits)
+        other.subscribe(("u", .atLeastOnce))
+        commit()
+        _ = other.take()
+        // Behind a message that has no room yet, so that it waits in the queue, and on the disk.
+        for payload in ["a", "b"] { publisher.publish("u", payload, .atLeastOnce, identifier: payload == "a" ? 1 : 2) }
+        settle()
+        publisher.publish("t/x", "1", .atLeastOnce, identifier: 7)
+        settle()
+        publisher.publish("u", "c", .atLeastOnce, identifier: 8)
+        settle()
+        for identifier in [1, 2, 3] as [PacketIdentifier] {
+            other.acknowledge(.publishAcknowledgement, identifier)
+            settle()
+        }
+        #expect(other.takePayloads() == ["a", "b", "1", "c"])
+        #expect(
+            publisher.takeAcknowledgements().map(\.packetIdentifier) == [1, 2],
+            "7 is on no disk yet for who is away, and 8 behind it")
+        commit()
+        #expect(broker.queue(of: "away") == ["1"])
     }
 
     @Test(arguments: [true, false])
