@@ -145,7 +145,7 @@ let package = Package(
             swiftSettings: testSettings),
         .testTarget(
             name: "FirmwareTests",
-            dependencies: ["COpenSSL", "Cryptography", "Firmware", "FirmwareImages", "JSON", "Seeded"],
+            dependencies: ["COpenSSL", "CZlib", "Cryptography", "Firmware", "FirmwareImages", "JSON", "Seeded"],
             swiftSettings: testSettings),
         .testTarget(name: "FleetTests", dependencies: ["Fleet", "JSON", "Seeded"], swiftSettings: testSettings),
         .testTarget(name: "MQTTTests", dependencies: ["MQTT", "Seeded"], swiftSettings: testSettings),

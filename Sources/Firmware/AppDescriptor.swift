@@ -21,8 +21,8 @@ package struct AppDescriptor: Sendable, Equatable {
     /// Of the eFuse block that it works with: major times 100 plus minor. Nil: any.
     package let minimumBlockRevision: UInt16
     package let maximumBlockRevision: UInt16?
-    /// As it is written: a logarithm to the base 2. 0 where ESP-IDF is older than this field.
-    package let pageSize: UInt8
+    /// Of a page of the MMU, 8 to 256 KB. Nil where ESP-IDF is older than this field.
+    package let pageBytes: Int?
 
     /// `bytes`: 256, or fewer where the file ends. Nil where that is no descriptor.
     init?(_ bytes: [UInt8]) {
@@ -37,12 +37,8 @@ package struct AppDescriptor: Sendable, Equatable {
         elfDigest = Array(bytes[0x90..<0xB0])
         minimumBlockRevision = bytes.uint16(at: 0xB0)
         maximumBlockRevision = setRevision(bytes.uint16(at: 0xB2))
-        pageSize = bytes[0xB4]
+        pageBytes = (13...18).contains(bytes[0xB4]) ? 1 << Int(bytes[0xB4]) : nil
     }
-
-    /// Bytes of a page of the MMU: 8 to 256 KB, 64 KB where the descriptor does not say.
-    package var pageBytes: Int { (13...18).contains(pageSize) ? 1 << Int(pageSize) : Self.usualPageBytes }
-    static let usualPageBytes = 1 << 16
 
     /// Arduino's cores come with libraries that somebody else has built: their name, version and date, the same for
     /// every sketch.

@@ -50,6 +50,16 @@ package enum Chip: UInt16, CaseIterable, Sendable {
 
     func maps(_ address: UInt32) -> Bool { mapped.contains { $0.contains(address) } }
 
+    /// The smallest page by which it can map flash, bytes: what is right for any page is right for this one.
+    var leastPageBytes: Int {
+        switch self {
+        case .esp32c6, .esp32c61, .esp32h2, .esp32h21, .esp32h4: 8 << 10
+        case .esp32c2: 16 << 10
+        case .esp32s31: 32 << 10
+        default: 64 << 10
+        }
+    }
+
     /// The highest secure version that its eFuses can hold, a bit each (ota.rst, Anti-rollback).
     var highestSecureVersion: UInt32 {
         switch self {

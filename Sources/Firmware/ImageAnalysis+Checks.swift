@@ -1,3 +1,5 @@
+internal import Cryptography
+
 /// The rules, each where its facts are known.
 extension ImageAnalysis {
     mutating func checkImage(_ expecting: Expectations) {
@@ -52,7 +54,8 @@ extension ImageAnalysis {
 
     /// What is mapped keeps its place within a page, as flash is mapped by pages.
     private mutating func checkSegments(_ layout: ImageLayout) {
-        let page = descriptor?.pageBytes ?? AppDescriptor.usualPageBytes
+        guard let least = layout.header.chip?.leastPageBytes else { return }
+        let page = max(descriptor?.pageBytes ?? 0, least)
         for (number, segment) in layout.segments.enumerated() where segment.isMapped {
             guard segment.data.lowerBound % page != Int(segment.address) % page else { continue }
             let text =
@@ -82,6 +85,32 @@ extension ImageAnalysis {
         guard count > 0 else { return }
         let text = "behind the image there are \(bytesText(count))"
         report(isErased ? .note(.trailingData, "\(text), all 0xFF") : .warning(.trailingData, text))
+    }
+
+    /// `isWanted`: there are keys, one of which has to have signed it.
+    mutating func checkSignatures(isWanted: Bool) {
+        for (number, block) in (signature?.blocks ?? []).enumerated() {
+            guard case .broken(let reason) = block.state else { continue }
+            report(.error(.brokenSignature, "block \(number) of its signature is broken: \(reason)"))
+        }
+        switch detachedSignature {
+        case .broken(let reason):
+            report(.error(.brokenDetachedSignature, "its detached signature is broken: \(reason)"))
+        case .unchecked: report(.warning(.unknownKey, "there is no public key to check its detached signature with"))
+        case .trusted, nil: break
+        }
+        let isTrusted = if case .trusted = detachedSignature { true } else { false }
+        switch signature?.state {
+        case nil where isWanted && (detachedSignature ?? .unchecked) == .unchecked:
+            report(.error(.unsigned, "no key that is trusted has signed it"))
+        case .unknownKey:
+            let digests = signature?.blocks.compactMap { $0.keyDigest.map(hexadecimal) } ?? []
+            let signer = digests.isEmpty ? "a key" : digests.joined(separator: ", ")
+            let severity: Finding.Severity = isTrusted ? .warning : isWanted ? .error : .note
+            let reason = isWanted ? "which is not trusted" : "and there are no keys to hold that against"
+            report(Finding(severity: severity, code: .unknownKey, text: "it is signed with \(signer), \(reason)"))
+        case nil, .trusted, .broken: break
+        }
     }
 
     mutating func checkDeltaPatch() {

@@ -8,6 +8,7 @@ extension ImageAnalysis {
             "kind": .string(kind.name), "description": .string(kind.description), "bytes": .integer(Int64(bytes)),
             "sha256": .string(hexadecimal(digest)), "isSound": .bool(isSound),
             "version": .optional(version?.text), "declaredVersion": .optional(declaredVersion?.text),
+            "signature": signature?.json ?? .null, "detachedSignature": detachedSignature?.json ?? .null,
             "findings": .array(findings.map(\.json)),
         ]
         if let layout { members["image"] = image(layout) }
@@ -52,8 +53,33 @@ extension AppDescriptor {
             "secureVersion": .integer(Int64(secureVersion)),
             "minimumBlockRevision": .integer(Int64(minimumBlockRevision)),
             "maximumBlockRevision": maximumBlockRevision.map { .integer(Int64($0)) } ?? .null,
-            "pageBytes": .integer(Int64(pageBytes)), "isArduino": .bool(isArduino),
+            "pageBytes": pageBytes.map { .integer(Int64($0)) } ?? .null, "isArduino": .bool(isArduino),
         ]
+    }
+}
+
+extension ImageSignature {
+    fileprivate var json: JSONValue {
+        [
+            "scheme": .string(scheme.rawValue), "state": .string(state.name),
+            "blocks": .array(
+                blocks.map { block in
+                    [
+                        "kind": .optional(block.kind), "keyDigest": .optional(block.keyDigest.map(hexadecimal)),
+                        "state": .string(block.state.name),
+                    ]
+                }),
+        ]
+    }
+}
+
+extension DetachedSignature {
+    fileprivate var json: JSONValue {
+        switch self {
+        case .trusted(let kind): ["state": "trusted", "kind": .string(kind)]
+        case .broken: ["state": "broken"]
+        case .unchecked: ["state": "unchecked"]
+        }
     }
 }
 

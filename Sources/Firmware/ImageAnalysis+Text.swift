@@ -13,9 +13,40 @@ extension ImageAnalysis {
             rows.append(("checksum", "\(address(checksum.stored, digits: 2)), \(checksum.isRight ? "right" : "wrong")"))
         }
         if let hash { rows.append(("hash", "\(hexadecimal(hash.stored)), \(hash.isRight ? "right" : "wrong")")) }
+        if layout?.ending != nil { rows += signature?.blocks.map { ("signature", $0.text) } ?? [("signature", "none")] }
+        if let detachedSignature { rows.append(("detached", detachedSignature.text)) }
         let width = 16
         return rows.map { $0 + String(repeating: " ", count: max(1, width - $0.count)) + $1 }
             + findings.map { "\($0.severity.rawValue): \($0.text) [\($0.code.rawValue)]" }
+    }
+}
+
+extension ImageSignature.Block {
+    fileprivate var text: String {
+        var parts = [kind, keyDigest.map { "key \(hexadecimal($0))" }].compactMap { $0 }
+        parts.append(state.name.replacing("_", with: " "))
+        return parts.joined(separator: ", ")
+    }
+}
+
+extension ImageSignature.State {
+    /// For programs; stays what it is.
+    var name: String {
+        switch self {
+        case .trusted: "trusted"
+        case .unknownKey: "unknown_key"
+        case .broken: "broken"
+        }
+    }
+}
+
+extension DetachedSignature {
+    fileprivate var text: String {
+        switch self {
+        case .trusted(let kind): "\(kind), trusted"
+        case .broken: "broken"
+        case .unchecked: "unchecked"
+        }
     }
 }
 
@@ -27,6 +58,7 @@ extension AppDescriptor {
             ("project", isArduino ? "\(project) (Arduino)" : project), ("calls itself", version),
             ("built", "\(date) \(time), ESP-IDF \(frameworkVersion)"), ("elf sha256", hexadecimal(elfDigest)),
             ("secure version", "\(secureVersion)"), ("eFuse blocks", blocks),
+            ("MMU pages", pageBytes.map { "\($0 >> 10) KB" } ?? "unknown"),
         ]
     }
 }

@@ -8,6 +8,11 @@ package struct Expectations: Sendable {
     package var flashBytes: Int?
     /// What whoever hands it in calls it.
     package var declaredVersion: FirmwareVersion?
+    /// What it has to be signed with, by itself or beside it; empty where it need not be.
+    package var keys = TrustedKeys()
+    /// A signature of the whole file, at most `Limits.signatureBytes`.
+    package var detachedSignature: [UInt8]?
+
     package init() {}
 }
 
@@ -23,6 +28,10 @@ package struct ImageAnalysis: Sendable, Equatable {
     /// What is stored behind the segments, and what they come to.
     package internal(set) var checksum: Comparison<UInt8>?
     package internal(set) var hash: Comparison<[UInt8]>?
+    /// Behind the image; nil where it is not signed, and where that can't be looked at.
+    package internal(set) var signature: ImageSignature?
+    /// Nil where there is none.
+    package internal(set) var detachedSignature: DetachedSignature?
     /// What the descriptor calls it, where that can be a version and is the application's own.
     package internal(set) var embeddedVersion: FirmwareVersion?
     package internal(set) var declaredVersion: FirmwareVersion?
@@ -52,7 +61,10 @@ package struct ImageAnalysis: Sendable, Equatable {
         declaredVersion = expecting.declaredVersion
         kind = try FileKind(source)
         if kind == .application { try readImage(source) }
-        try measure(source)
+        try measure(source, expecting.keys)
+        if let signature = expecting.detachedSignature {
+            detachedSignature = try DetachedSignature(signature, of: source, digest: digest, keys: expecting.keys)
+        }
         guard kind.isFirmware else {
             findings = [.error(.wrongKind, "no application for an ESP32, but \(kind.description)")]
             return
@@ -62,6 +74,7 @@ package struct ImageAnalysis: Sendable, Equatable {
         case .encryptedImage(let bytes): checkEncryptedImage(bytes)
         default: checkImage(expecting)
         }
+        checkSignatures(isWanted: !expecting.keys.isEmpty)
         checkSize(expecting)
         checkVersion()
     }
@@ -82,8 +95,14 @@ package struct ImageAnalysis: Sendable, Equatable {
     }
 
     /// Goes through the file from its beginning to its end: its hash, that of the image, the checksum, what lies behind.
-    private mutating func measure(_ source: borrowing some ImageSource & ~Copyable) throws(ReadFailure) {
-        var pass = ImagePass(layout)
+    private mutating func measure(
+        _ source: borrowing some ImageSource & ~Copyable, _ keys: TrustedKeys
+    ) throws(ReadFailure) {
+        var place: SignaturePlace?
+        if let layout, let ending = layout.ending {
+            place = try SignaturePlace(source, behind: ending.end, of: layout.header.chip, &findings)
+        }
+        var pass = ImagePass(layout, place)
         var offset = 0
         while offset < source.count {
             let end = pass.nextCut(behind: offset, notBeyond: min(source.count, offset + Limits.readBytes))
@@ -94,7 +113,8 @@ package struct ImageAnalysis: Sendable, Equatable {
             let stored = try source.read(ending.checksum..<ending.end)
             checksum = Comparison(stored: stored[0], computed: pass.checksum)
             hash = pass.imageDigest.map { Comparison(stored: Array(stored.dropFirst()), computed: $0) }
-            checkTrailing(source.count - ending.end, isErased: pass.isErasedBehind)
+            signature = place?.check(pass.signedDigest, pass.longSignedDigest, against: keys)
+            checkTrailing(source.count - (place?.end ?? ending.end), isErased: pass.isErasedBehind)
         }
         digest = pass.finish()
     }

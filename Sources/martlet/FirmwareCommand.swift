@@ -2,6 +2,7 @@ internal import ArgumentParser
 internal import Firmware
 internal import Glibc
 internal import JSON
+internal import Transport
 
 /// `martlet firmware`
 struct FirmwareCommand: ParsableCommand {
@@ -34,12 +35,28 @@ extension FirmwareCommand {
         @Option(help: ArgumentHelp("The flash of the device, likewise.", valueName: "size"))
         var flashSize: ByteCount?
 
+        @Option(help: "A file with public keys (PEM), one of which has to have signed it; may be given several times.")
+        var key: [String] = []
+
+        @Option(
+            help: ArgumentHelp(
+                "The digest of a Secure Boot key, likewise: 64 hexadecimal digits.", valueName: "digest"))
+        var keyDigest: [String] = []
+
+        @Option(help: ArgumentHelp("A detached signature of the file.", valueName: "file"))
+        var signature: String?
+
         @Flag(help: "As JSON.")
         var json = false
 
+        func validate() throws {
+            guard signature == nil || !key.isEmpty else { throw ValidationError("--signature goes with --key") }
+        }
+
         func run() throws {
+            let expectations = try expectations()
             let analysis = try orFail(file) { () throws(ReadFailure) in
-                try ImageAnalysis(of: ImageFile(file), expecting: expectations())
+                try ImageAnalysis(of: ImageFile(file), expecting: expectations)
             }
             let text = json ? analysis.json.text : analysis.lines.joined(separator: "\n")
             write(text, to: STDOUT_FILENO)
@@ -48,14 +65,39 @@ extension FirmwareCommand {
             throw Failure(.failed, "\(file): \(error.text)\(more > 0 ? " (and \(more) more)" : "")")
         }
 
-        private func expectations() -> Expectations {
+        private func expectations() throws -> Expectations {
             var expectations = Expectations()
             expectations.chip = chip
             expectations.declaredVersion = declaredVersion
             expectations.partitionBytes = partitionSize?.bytes
             expectations.flashBytes = flashSize?.bytes
+            expectations.detachedSignature = try signature.map { try small($0, atMost: Limits.signatureBytes) }
+            for path in key {
+                let pem = try small(path, atMost: Limits.keyBytes)
+                do throws(TrustedKeys.Refusal) {
+                    try expectations.keys.add(pem: pem)
+                } catch {
+                    throw Failure(.failed, "\(path): \(error)")
+                }
+            }
+            for digest in keyDigest {
+                do throws(TrustedKeys.Refusal) {
+                    try expectations.keys.add(digest: digest)
+                } catch {
+                    throw Failure(.usage, error)
+                }
+            }
             return expectations
         }
+    }
+}
+
+/// A whole file, of a few bytes.
+private func small(_ path: String, atMost limit: Int) throws(Failure) -> [UInt8] {
+    do throws(SystemError) {
+        return try contents(ofFile: path, atMost: limit)
+    } catch {
+        throw Failure(.failed, "\(path): \(error.code == EFBIG ? "longer than \(limit) bytes" : error.reason)")
     }
 }
 

@@ -134,6 +134,18 @@ extension ImageAnalysis {
         #expect(try analysis(builder.bytes()).findings.isEmpty)
         builder.pageSize = 15
         #expect(try analysis(builder.bytes()).summary == ["error segment_alignment"])
+        // Older builds do not say: what would be right for the smallest pages of the chip has to do.
+        builder.pageSize = 0
+        #expect(try analysis(builder.bytes()).findings.isEmpty)
+        builder.segments[0].address += 0x2000
+        #expect(try analysis(builder.bytes()).summary == ["error segment_alignment"])
+        // The ESP32-S3 has none that are smaller than 64 KB, whatever is written.
+        var other = ImageBuilder(chip: "ESP32-S3")
+        other.segments[0].address += 0x4000
+        for pageSize in [0, 14, 16] as [UInt8] {
+            other.pageSize = pageSize
+            #expect(try analysis(other.bytes()).summary == ["error segment_alignment"])
+        }
     }
 
     @Test func `is refused where a bit of it has changed`() throws {
