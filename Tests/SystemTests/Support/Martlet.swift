@@ -40,7 +40,10 @@ final class Martlet {
             } else {
                 try Program(Self.binary, ["serve", "-c", configurationFile])
             }
-        let isListening = eventually(within: 20) { accepts(port) || program.endIfOver() != nil }
+        let others = lines.filter { $0.hasPrefix("listener ") }.compactMap { UInt16($0.split(separator: " ")[1]) }
+        let isListening = eventually(within: 20) {
+            accepts(port) && others.allSatisfy { $0 == 0 || isListened(to: $0) } || program.endIfOver() != nil
+        }
         guard isListening, program.endIfOver() == nil else {
             throw Unexpected("\(Self.binary) does not listen; it said:\n\(program.output.suffix(2_000))")
         }
@@ -120,6 +123,19 @@ func accepts(_ port: UInt16) -> Bool {
     guard descriptor >= 0 else { return false }
     defer { close(descriptor) }
     return withLoopback(port) { Glibc.connect(descriptor, $0, $1) } == 0
+}
+
+/// The same, without a connection. See proc_pid_net(5): the state 0A is LISTEN.
+func isListened(to port: UInt16) -> Bool {
+    let digits = String(port, radix: 16, uppercase: true)
+    let place = ":" + String(repeating: "0", count: 4 - digits.count) + digits
+    return ["tcp", "tcp6"].contains { table in
+        let lines = (try? String(contentsOfFile: "/proc/self/net/\(table)", encoding: .utf8)) ?? ""
+        return lines.split(separator: "\n").dropFirst().contains { line in
+            let fields = line.split(separator: " ")
+            return fields.count > 3 && fields[1].hasSuffix(place) && fields[3] == "0A"
+        }
+    }
 }
 
 func withLoopback<R>(_ port: UInt16, _ body: (UnsafePointer<sockaddr>, socklen_t) -> R) -> R {
