@@ -35,6 +35,9 @@ struct Handovers: Sendable {
         self.shards = UInt64(shards)
     }
 
+    /// What it takes in memory.
+    var byteCount: Int { open.count * MemoryLayout<Handover>.stride }
+
     /// Whether the next are worth waiting for.
     var arePromising: Bool { impatientRounds == 0 }
 

@@ -48,7 +48,7 @@ struct Ledger: Sendable {
     /// Whether sessions and subscriptions are acknowledged only when they are on the disk.
     var waits: Bool { durability.standard == .acknowledged }
     /// Past this even those wait for the disk who have not asked for it.
-    var isFull: Bool { open.byteCount + bytesElsewhere > Self.mostBytes }
+    var isFull: Bool { open.byteCount + handovers.byteCount + bytesElsewhere > Self.mostBytes }
     /// Of other shards, as it was lately.
     var bytesElsewhere = 0
     var byteCount: Int { open.byteCount }
@@ -188,10 +188,11 @@ struct Ledger: Sendable {
     // MARK: Handovers
 
     /// A message of QoS 1 goes to so many persistent sessions. It is acknowledged when the open round is on the disk, or when
-    /// their clients have acknowledged it.
+    /// their clients have acknowledged it. 0: only the former, for what is known of rounds that come to no end would grow.
     mutating func handOver(from publisher: ConnectionNumber, to sessions: Int, now: Instant) -> HandoverNumber {
         hasChanges = true
         if isFull || !handovers.arePromising { isAwaited = true }
+        guard !isFull else { return 0 }
         return handovers.begin(publisher, sessions: sessions, in: round, now: now)
     }
 

@@ -192,6 +192,31 @@ import Testing
         #expect(broker.queue(of: "away") == ["1"])
     }
 
+    @Test func `waits for the disk once much waits for it, so that no more comes together`() {
+        let slow = connect("slow", to: "big", home: 0)
+        let quick = connect("quick", home: 0)
+        broker.beginRound()
+        settle()  // It takes its time, and everything else is in the next.
+        let payload = String(repeating: "x", count: 1 << 20)
+        for identifier in 100..<165 as Range<PacketIdentifier> {
+            publisher.publish("big", payload, .atLeastOnce, identifier: identifier)
+        }
+        settle()
+        let other = broker.connect("other", home: 0)
+        settle()
+        _ = other.take()
+        other.publish("t/x", "1", .atLeastOnce, identifier: 7)
+        settle()
+        quick.acknowledge(.publishAcknowledgement, 1)
+        settle()
+        #expect(quick.takePayloads() == ["1"] && other.takeAcknowledgements() == [])
+        broker.finishCommit()
+        settle()
+        commit()
+        #expect(other.takeAcknowledgements() == [puback])
+        _ = slow
+    }
+
     @Test(arguments: [true, false])
     func `is on the disk before, if it is retained, or wanted by one session more`(_ isRetained: Bool) {
         let subscriber = connect("subscriber", home: 0)
