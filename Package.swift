@@ -32,7 +32,7 @@ let package = Package(
         // OpenSSL's headers, and a line for each of its macros that Swift does not import.
         .target(
             name: "COpenSSL", linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
-        // zlib, for what HTTP compresses.
+        // zlib: what HTTP compresses, and the CRC of signatures.
         .target(name: "CZlib", linkerSettings: [.linkedLibrary("z")]),
         .target(name: "Cryptography", dependencies: ["COpenSSL"], swiftSettings: settings),
         .target(name: "JSON", swiftSettings: settings),
@@ -41,7 +41,7 @@ let package = Package(
         .target(
             name: "Access", dependencies: ["AccessPolicies", "Cryptography", "JSON", "MQTT"], swiftSettings: settings),
         .target(name: "Certificates", dependencies: ["COpenSSL", "Cryptography"], swiftSettings: settings),
-        .target(name: "Firmware", dependencies: ["Cryptography", "JSON"], swiftSettings: settings),
+        .target(name: "Firmware", dependencies: ["CZlib", "Cryptography", "JSON"], swiftSettings: settings),
         .target(
             name: "Store",
             dependencies: [

@@ -72,6 +72,11 @@ package struct FirmwareTree: ~Copyable {
         return FirmwareDraft(model: model, name: name, file: file)
     }
 
+    /// What has come of an upload, to be looked at.
+    package func image(of draft: borrowing FirmwareDraft) throws(FirmwareTreeError) -> OpenFile? {
+        try root.folder(draft.model.text)?.folder("releases")?.folder(draft.name)?.open(Self.image)
+    }
+
     /// A whole upload becomes a release, at once and on the disk. Throws `.exists` where the version was used before; the draft is
     /// there still then.
     package func add(
@@ -130,16 +135,18 @@ package struct FirmwareTree: ~Copyable {
         }
         let folder = try root.makeFolder(release.model.text).makeFolder("production")
         let current = try? folder.read(Self.metadata, atMost: Self.mostMetadata)
-        if current == metadata, try folder.open(Self.image)?.size == source.size { return }
+        if current == metadata, try folder.open(Self.image)?.count == source.count { return }
         let draft = ".\(Self.image).new"
         try folder.remove(draft)
         guard let copy = try folder.open(draft, O_WRONLY | O_CREAT | O_EXCL) else { return }
-        var offset = 0
-        while offset < source.size {
-            let part = try source.read(at: offset, count: min(1 << 20, source.size - offset))
-            guard !part.isEmpty else { break }
+        var part: [UInt8] = []
+        for offset in stride(from: 0, to: source.count, by: Limits.readBytes) {
+            do throws(ReadFailure) {
+                part = try source.read(offset..<min(source.count, offset + Limits.readBytes))
+            } catch {
+                throw .unreadable(source.path, error)
+            }
             try copy.append(part.span)
-            offset += part.count
         }
         try copy.synchronize()
         try folder.rename(draft, to: Self.image)
@@ -171,8 +178,7 @@ package struct FirmwareTree: ~Copyable {
 package struct FirmwareDraft: ~Copyable {
     package let model: ModelName
     let name: String
-    /// What has come of it.
-    package let file: OpenFile
+    let file: OpenFile
     package private(set) var size = 0
     private var digest: RunningDigest? = RunningDigest()
 

@@ -49,8 +49,12 @@ struct Folder: ~Copyable {
     /// Nil: there is no such file. Throws `.tooLong` past `limit` bytes.
     func read(_ name: String, atMost limit: Int) throws(FirmwareTreeError) -> [UInt8]? {
         guard let file = try open(name) else { return nil }
-        guard file.size <= limit else { throw .tooLong(file.path, limit: limit) }
-        return try file.read(at: 0, count: file.size)
+        guard file.count <= limit else { throw .tooLong(file.path, limit: limit) }
+        do throws(ReadFailure) {
+            return try file.read(0..<file.count)
+        } catch {
+            throw .unreadable(file.path, error)
+        }
     }
 
     /// Whole or not at all, and on the disk.
@@ -119,40 +123,25 @@ struct Folder: ~Copyable {
 }
 
 /// An open plain file. From any thread, but that only one appends.
-package final class OpenFile: Sendable {
+package final class OpenFile: ImageSource, Sendable {
     package let descriptor: CInt
     package let path: String
     /// Bytes, when it was opened.
-    package let size: Int
+    package let count: Int
 
     fileprivate init(adopting descriptor: CInt, path: String) throws(FirmwareTreeError) {
         self.descriptor = descriptor
         self.path = path
         var status = stat()
         let result = unsafe fstat(descriptor, &status)
-        size = Int(status.st_size)
+        count = Int(status.st_size)
         guard result == 0 else { throw .system(path, errno) }
         guard status.st_mode & S_IFMT == S_IFREG else { throw .notAFile(path) }
     }
 
     deinit { close(descriptor) }
 
-    /// Fewer only at the end. The corresponding C function is `pread`.
-    package func read(at offset: Int, count: Int) throws(FirmwareTreeError) -> [UInt8] {
-        var bytes = [UInt8](repeating: 0, count: count)
-        var filled = 0
-        while filled < count {
-            let result = unsafe bytes.withUnsafeMutableBytes {
-                unsafe pread(descriptor, $0.baseAddress.map { unsafe $0 + filled }, count - filled, offset + filled)
-            }
-            if result < 0, errno == EINTR { continue }
-            guard result >= 0 else { throw .system(path, errno) }
-            if result == 0 { break }
-            filled += result
-        }
-        bytes.removeLast(count - filled)
-        return bytes
-    }
+    package func read(_ range: Range<Int>) throws(ReadFailure) -> [UInt8] { try readFile(descriptor, range) }
 
     /// The corresponding C function is `write`.
     func append(_ bytes: Span<UInt8>) throws(FirmwareTreeError) {
@@ -179,6 +168,7 @@ package enum FirmwareTreeError: Error, Equatable, CustomStringConvertible {
     case system(_ path: String, _ code: Int32)
     case tooLong(_ path: String, limit: Int)
     case notAFile(_ path: String)
+    case unreadable(_ path: String, ReadFailure)
     /// A file that an administrator edits does not say what it should.
     case malformed(_ path: String, _ reason: String)
     /// Releases are written once.
@@ -190,6 +180,7 @@ package enum FirmwareTreeError: Error, Equatable, CustomStringConvertible {
         case .system(let path, let code): unsafe "\(path): \(String(cString: strerror(code)))"
         case .tooLong(let path, let limit): "\(path): longer than \(limit) bytes"
         case .notAFile(let path): "\(path): not a plain file"
+        case .unreadable(let path, let failure): "\(path): \(failure)"
         case .malformed(let path, let reason): "\(path): \(reason)"
         case .exists(let release): "there is \(release) already"
         case .missing(let release): "there is no \(release)"

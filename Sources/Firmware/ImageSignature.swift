@@ -1,3 +1,4 @@
+internal import CZlib
 internal import Cryptography
 
 /// A signature that lies behind an image.
@@ -132,7 +133,7 @@ private struct SignatureBlock {
     /// `block`: 1216 bytes.
     init(_ block: [UInt8]) throws(Broken) {
         guard block[0] == Self.magic else { throw Broken(reason: "it does not begin as one") }
-        guard block.uint32(at: Self.checkedBytes) == crc32(block.prefix(Self.checkedBytes)) else {
+        guard block.uint32(at: Self.checkedBytes) == checksum(block.prefix(Self.checkedBytes)) else {
             throw Broken(reason: "its CRC is wrong")
         }
         func number(_ start: Int, _ count: Int) -> [UInt8] { block[start..<(start + count)].reversed() }
@@ -176,12 +177,9 @@ private struct SignatureBlock {
     }
 }
 
-/// As zlib computes it (RFC 1952, 8).
-func crc32(_ bytes: ArraySlice<UInt8>) -> UInt32 {
-    var remainder = UInt32.max
-    for byte in bytes {
-        remainder ^= UInt32(byte)
-        for _ in 0..<8 { remainder = remainder >> 1 ^ (remainder & 1 == 1 ? 0xEDB8_8320 : 0) }
+/// The corresponding C function is `crc32`.
+private func checksum(_ bytes: ArraySlice<UInt8>) -> UInt32 {
+    unsafe bytes.withUnsafeBufferPointer { buffer in
+        UInt32(truncatingIfNeeded: unsafe crc32(0, buffer.baseAddress, CUnsignedInt(buffer.count)))
     }
-    return ~remainder
 }

@@ -74,23 +74,26 @@ package struct ImageFile: ImageSource, ~Copyable, Sendable {
 
     deinit { close(descriptor) }
 
-    /// The corresponding C function is `pread`.
     package borrowing func read(_ range: Range<Int>) throws(ReadFailure) -> [UInt8] {
-        var bytes = [UInt8](repeating: 0, count: range.count)
-        var filled = 0
-        while filled < bytes.count {
-            let count = unsafe bytes.withUnsafeMutableBytes { buffer in
-                unsafe pread(
-                    descriptor, buffer.baseAddress?.advanced(by: filled), buffer.count - filled,
-                    range.lowerBound + filled)
-            }
-            if count < 0, errno == EINTR { continue }
-            guard count >= 0 else { throw .system(errno, during: "pread") }
-            guard count > 0 else { throw .shortened }
-            filled += count
-        }
-        return bytes
+        try readFile(descriptor, range)
     }
+}
+
+/// All bytes of a range of an open file. The corresponding C function is `pread`.
+func readFile(_ descriptor: CInt, _ range: Range<Int>) throws(ReadFailure) -> [UInt8] {
+    var bytes = [UInt8](repeating: 0, count: range.count)
+    var filled = 0
+    while filled < bytes.count {
+        let count = unsafe bytes.withUnsafeMutableBytes { buffer in
+            unsafe pread(
+                descriptor, buffer.baseAddress?.advanced(by: filled), buffer.count - filled, range.lowerBound + filled)
+        }
+        if count < 0, errno == EINTR { continue }
+        guard count >= 0 else { throw .system(errno, during: "pread") }
+        guard count > 0 else { throw .shortened }
+        filled += count
+    }
+    return bytes
 }
 
 extension ImageSource where Self: ~Copyable {

@@ -46,6 +46,8 @@ private final class Place {
             try draft.append(Array(image[part..<min(part + 700, image.count)]))
         }
         #expect(draft.size == image.count && draft.finishDigest() == sha256(image))
+        let file = try #require(try tree.image(of: draft))
+        #expect(try ImageAnalysis(of: file).digest == sha256(image), "it can be looked at before it is a release")
         try tree.add(draft, as: try release(version).version, metadata: Array("{\"version\":\"\(version)\"}".utf8))
     }
 
@@ -59,8 +61,9 @@ private final class Place {
         #expect(try tree.models() == [model])
         #expect(try tree.versions(of: model).map(\.text) == ["1.10.0", "1.2.0"])
         let file = try #require(try tree.image(of: release("1.2.0")))
-        #expect(file.size == 5_000)
-        #expect(try file.read(at: 4_990, count: 100) == Array(image[4_990...]))
+        #expect(file.count == 5_000)
+        #expect(try file.read(4_990..<5_000) == Array(image[4_990...]))
+        #expect(throws: ReadFailure.shortened) { try file.read(4_990..<5_001) }
         #expect(try tree.image(of: release("2")) == nil)
     }
 
