@@ -58,8 +58,8 @@ let package = Package(
         .target(
             name: "Management",
             dependencies: [
-                "Access", "Certificates", "Configuration", "Cryptography", "Fleet", "HTTP", "JSON", "Locks", "Store",
-                .product(name: "HTTPTypes", package: "swift-http-types"),
+                "Access", "Certificates", "Configuration", "Cryptography", "Firmware", "Fleet", "HTTP", "JSON", "Locks",
+                "Store", .product(name: "HTTPTypes", package: "swift-http-types"),
             ],
             swiftSettings: settings),
         .target(

@@ -26,5 +26,5 @@ package struct SecretDigest: Hashable, Sendable {
     }
 
     /// Nobody's: for checking a name that does not exist at the same cost.
-    static let nobody = SecretDigest(bytes: [UInt8](repeating: 0, count: saltBytes + 32))
+    package static let nobody = SecretDigest(bytes: [UInt8](repeating: 0, count: saltBytes + 32))
 }

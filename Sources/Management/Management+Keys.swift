@@ -54,7 +54,7 @@ extension Management {
         return list("keys", Array(page), request, total: keys.count)
     }
 
-    private func json(_ key: KeyRecord, isInUse: Bool) -> JSONValue {
+    func json(_ key: KeyRecord, isInUse: Bool) -> JSONValue {
         .object([
             "id": .string(key.id), "_id": .string(key.id), "purpose": .string(key.purpose.rawValue),
             "createdAt": timestamp(key.created), "inUse": .bool(isInUse),

@@ -35,6 +35,12 @@ package struct ManagementSettings: Sendable {
     package var deviceOfflineAfter: Int64 = 60_000
     package var activityRetention: Int64 = 365 * 86_400_000
     package var healthRetention: Int64 = 30 * 86_400_000
+    /// Seconds in which an address of firmware works.
+    package var firmwareURLSeconds: Int64 = 3600
+    /// Scheme, host and port by which others reach this server; nil: those that they have asked.
+    package var baseURL: String?
+    /// Where HTTPS is served; nil: nowhere.
+    package var httpsPort: UInt16?
 
     package init() {}
 }

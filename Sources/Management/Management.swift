@@ -67,6 +67,8 @@ package actor Management {
     let broker: (any BrokerKeeper)?
     /// The devices as they are.
     package nonisolated let fleet: LiveFleet
+    nonisolated let firmware: FirmwareDesk
+    nonisolated let urlKeys = URLKeys()
     /// Nil: nothing is done by itself.
     private(set) var scheduler: Scheduler?
     let now: @Sendable () -> Moment
@@ -76,7 +78,7 @@ package actor Management {
     let settings: @Sendable () -> ManagementSettings
 
     /// `onChange` gets the whole new value after each change, in order, before the change is answered. `milliseconds`:
-    /// since 1970. `broker`: nil where there is nothing of one. `isServing`: devices can connect; `now` then is by both clocks. Reads the store, on the caller's thread.
+    /// since 1970. `report`: what somebody should read in the log. `broker`: nil where there is nothing of one. `isServing`: devices can connect; `now` then is by both clocks. Reads the store, on the caller's thread.
     package init(
         _ store: FleetStore, in directory: DataDirectory,
         milliseconds: @escaping @Sendable () -> Int64 = currentMilliseconds,
@@ -84,6 +86,7 @@ package actor Management {
         settings: @escaping @Sendable () -> ManagementSettings = { ManagementSettings() },
         isServing: Bool = false, now: @escaping @Sendable () -> Moment = { Moment(monotonic: 0, wall: 0) },
         reloadCertificates: (@Sendable () async throws -> Void)? = nil,
+        report: @escaping @Sendable (String) -> Void = { _ in },
         onChange: @escaping @Sendable (Accounts) -> Void = { _ in }
     ) throws {
         self.store = store
@@ -98,6 +101,7 @@ package actor Management {
         accounts = try store.accounts()
         fleet = try LiveFleet(
             store, offlineAfter: settings().deviceOfflineAfter, isServing: isServing, at: now())
+        firmware = try FirmwareDesk(store, in: directory.path, milliseconds: milliseconds, report: report)
         self.now = now
     }
 
@@ -240,6 +244,18 @@ package actor Management {
             case .setLed(let id, let isOn): return try await setLed(id, isOn: isOn, requester)
             case .sendCommand(let id, let payload, let seconds):
                 return try await sendCommand(id, payload, queueSeconds: seconds, requester)
+            case .listModels(let page): return try await listModels(page)
+            case .getModel(let model): return try await getModel(model)
+            case .listFirmware(let model, let page): return try await listFirmware(model, page)
+            case .getFirmware(let release): return try await getFirmware(release)
+            case .verifyFirmware(let release): return try await verifyFirmware(release, requester)
+            case .approveFirmware(let release): return try await approveFirmware(release, requester)
+            case .promoteFirmware(let release): return try await promoteFirmware(release, requester)
+            case .blockFirmware(let release, let reason):
+                return try await blockFirmware(release, reason: reason, requester)
+            case .unblockFirmware(let release): return try await unblockFirmware(release, requester)
+            case .deleteFirmware(let release): return try await deleteFirmware(release, requester)
+            case .checkForUpdate(let id): return try await checkForUpdate(id, requester)
             default: return try performAtOnce(command, for: requester)
             }
         } catch let problem as ManagementProblem {
@@ -271,6 +287,7 @@ package actor Management {
         case .blockDevice(let id, let isBlocked): try blockDevice(id, isBlocked, requester)
         case .rotateDeviceCredentials(let id): try rotateDeviceCredentials(id, requester)
         case .deleteDevice(let id): try deleteDevice(id, requester)
+        case .setModel(let model): try setModel(model, requester)
         case .addService(let name, let policy): try addService(name, policy, requester)
         case .listServices(let page): try listServices(page)
         case .blockService(let name, let isBlocked): try blockService(name, isBlocked, requester)
@@ -284,8 +301,11 @@ package actor Management {
         case .listDeviceActivity(let id, let page): try listDeviceActivity(id, page, requester)
         case .listKeys(let page): try listKeys(page)
         case .rotateKey: try rotateKey(requester)
+        case .rotateURLKey(let revokes): try rotateURLKey(revokes: revokes, requester)
         case .reloadCertificates, .registerUser, .setUserPassword, .listSessions, .deleteSession, .listClients,
-            .disconnectClient, .listRetained, .deleteRetained, .setLed, .sendCommand:
+            .disconnectClient, .listRetained, .deleteRetained, .setLed, .sendCommand, .listModels, .getModel,
+            .listFirmware, .getFirmware, .verifyFirmware, .approveFirmware, .promoteFirmware, .blockFirmware,
+            .unblockFirmware, .deleteFirmware, .checkForUpdate:
             preconditionFailure("perform() sees to it")
         }
     }

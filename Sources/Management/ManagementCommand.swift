@@ -1,5 +1,7 @@
 package import Access
+package import Firmware
 package import JSON
+package import Store
 
 /// One request, validated: what the command line, `control.sock` and `$CONTROL/fleet/v1` ask for. Names are the
 /// operationIds of the REST API.
@@ -37,6 +39,22 @@ package enum ManagementCommand: Sendable, Equatable {
     /// All devices for administrators, one's own for others.
     case getDashboard(PageRequest)
 
+    case listModels(PageRequest)
+    case getModel(ModelName)
+    /// All that is known of it, or the defaults.
+    case setModel(ModelRecord)
+    /// Nil: of all models.
+    case listFirmware(ModelName?, PageRequest)
+    case getFirmware(ReleaseName)
+    case verifyFirmware(ReleaseName)
+    case approveFirmware(ReleaseName)
+    case promoteFirmware(ReleaseName)
+    case blockFirmware(ReleaseName, reason: String)
+    case unblockFirmware(ReleaseName)
+    case deleteFirmware(ReleaseName)
+    /// Whether its device runs what it should.
+    case checkForUpdate(DeviceId)
+
     case addService(ServiceName, policy: String)
     case listServices(PageRequest)
     case blockService(ServiceName, isBlocked: Bool)
@@ -53,6 +71,8 @@ package enum ManagementCommand: Sendable, Equatable {
     case listKeys(PageRequest)
     /// What log-ins are signed with.
     case rotateKey
+    /// What addresses of firmware are signed with. `revokes`: those given out end at once.
+    case rotateURLKey(revokes: Bool)
 
     /// What is done by itself.
     case listJobs(PageRequest)
@@ -96,7 +116,7 @@ package enum ManagementCommand: Sendable, Equatable {
     var isForOwners: Bool {
         switch self {
         case .registerDevice, .getDevice, .updateDevice, .rotateDeviceCredentials, .deleteDevice, .setLed, .sendCommand,
-            .getDeviceHealth, .listDeviceActivity, .getDashboard:
+            .getDeviceHealth, .listDeviceActivity, .getDashboard, .checkForUpdate:
             true
         default: false
         }
@@ -187,6 +207,23 @@ extension ManagementCommand {
             self = .listDeviceActivity(id, try members.page())
         case "getDashboard": self = .getDashboard(try members.page())
 
+        case "listModels": self = .listModels(try members.page())
+        case "getModel": self = .getModel(try members.model())
+        case "setModel": self = .setModel(try members.modelRecord())
+        case "listFirmware":
+            let model = try members.optional("model", Fields.modelName)
+            self = .listFirmware(model, try members.page())
+        case "getFirmware": self = .getFirmware(try members.release())
+        case "verifyFirmware": self = .verifyFirmware(try members.release())
+        case "approveFirmware": self = .approveFirmware(try members.release())
+        case "promoteFirmware": self = .promoteFirmware(try members.release())
+        case "blockFirmware":
+            let release = try members.release()
+            self = .blockFirmware(release, reason: try members.optional("reason", Fields.remark) ?? "")
+        case "unblockFirmware": self = .unblockFirmware(try members.release())
+        case "deleteFirmware": self = .deleteFirmware(try members.release())
+        case "checkForUpdate": self = .checkForUpdate(try members.deviceId())
+
         case "addService":
             let service = try ServiceName(members.text("name"))
             let policy = try members.optionalText("policy") ?? "backend"
@@ -213,6 +250,7 @@ extension ManagementCommand {
 
         case "listKeys": self = .listKeys(try members.page())
         case "rotateKey": self = .rotateKey
+        case "rotateURLKey": self = .rotateURLKey(revokes: try members.flag("revoke") ?? false)
 
         case "listJobs": self = .listJobs(try members.page())
         case "listCertificates": self = .listCertificates(try members.page())
@@ -313,6 +351,39 @@ extension ManagementCommand {
         }
 
         mutating func deviceId() throws(ManagementProblem) -> DeviceId { try DeviceId(text("deviceId")) }
+
+        mutating func model() throws(ManagementProblem) -> ModelName { try Fields.modelName(text("model")) }
+
+        mutating func release() throws(ManagementProblem) -> ReleaseName {
+            ReleaseName(model: try model(), version: try Fields.version(text("version")))
+        }
+
+        mutating func modelRecord() throws(ManagementProblem) -> ModelRecord {
+            var record = ModelRecord(name: try model().text, packetLimit: 0)
+            if let payload = try optionalText("otaPayload") {
+                guard let known = ModelRecord.OTAPayload(rawValue: payload) else {
+                    throw ManagementProblem(.invalidRequest, "'otaPayload' is json or url")
+                }
+                record.otaPayload = known
+            }
+            record.chip = try optional("chip", Fields.chip)
+            record.flashSize = try flashSize()
+            record.packetLimit =
+                try number("packetLimit", ModelRecord.packetLimits) ?? record.otaPayload.usualPacketLimit
+            record.keys = try Fields.firmwareKeys(texts("keys") ?? [])
+            return record
+        }
+
+        /// Bytes, or as datasheets have it: `4MB`.
+        private mutating func flashSize() throws(ManagementProblem) -> Int64? {
+            guard let text = left["flashSize"]?.string else { return try number("flashSize", Fields.flashSizes) }
+            left["flashSize"] = nil
+            let unit = text.uppercased().hasSuffix("MB") ? text.dropLast(2) : text.dropLast()
+            guard text.uppercased().hasSuffix("MB") || text.uppercased().hasSuffix("M"), let number = Int64(unit),
+                (1...1024).contains(number)
+            else { throw mistyped("flashSize", "a number of bytes, or a text such as 4MB") }
+            return number << 20
+        }
 
         mutating func password() throws(ManagementProblem) -> String? { try optional("password", Fields.password) }
 

@@ -40,6 +40,13 @@ package struct ManagementProblem: Error, Equatable, Sendable, CustomStringConver
         case tooLarge = "too_large"
         /// The request names another host than this one.
         case misdirected
+        case invalidVersion = "invalid_version"
+        /// Devices shall not have this image.
+        case unsoundFirmware = "unsound_firmware"
+        /// Something else has to be done before.
+        case wrongState = "wrong_state"
+        /// An address whose time is over.
+        case expired
         /// Presence says that the device is not there.
         case deviceOffline = "device_offline"
         /// The last administrator who can sign in.

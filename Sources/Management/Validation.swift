@@ -1,6 +1,7 @@
 // What may be stored, as values that can't be wrong.
 
 internal import Access
+internal import Firmware
 internal import FoundationEssentials
 internal import Store
 
@@ -88,6 +89,63 @@ enum Fields {
         else {
             throw ManagementProblem(
                 .invalidModel, "a model has 1 to 32 letters, digits, '.', '_', '+' or '-', and no '.' in front")
+        }
+        return text
+    }
+
+    static func modelName(_ text: String) throws(ManagementProblem) -> ModelName {
+        guard let name = ModelName(try model(text)) else { throw ManagementProblem(.invalidModel, "no such model") }
+        return name
+    }
+
+    static func version(_ text: String) throws(ManagementProblem) -> FirmwareVersion {
+        guard let version = FirmwareVersion(text) else {
+            throw ManagementProblem(
+                .invalidVersion, "a version has 1 to 32 letters, digits, '.', '_', '+' or '-', and no '.' in front")
+        }
+        return version
+    }
+
+    /// As Espressif writes it.
+    static func chip(_ text: String) throws(ManagementProblem) -> String {
+        guard let chip = Chip(name: text) else {
+            let names = Chip.allCases.map(\.name).joined(separator: ", ")
+            throw ManagementProblem(.invalidRequest, "'chip' is one of \(names)")
+        }
+        return chip.name
+    }
+
+    /// Bytes.
+    static let flashSizes: ClosedRange<Int64> = 262_144...1_073_741_824
+
+    /// Keys that firmware is signed with: PEM, or digests of them.
+    static func firmwareKeys(_ texts: [String]) throws(ManagementProblem) -> [String] {
+        guard texts.count <= mostKeys else {
+            throw ManagementProblem(.invalidRequest, "a model has at most \(mostKeys) keys")
+        }
+        var trusted = TrustedKeys()
+        for text in texts {
+            do throws(TrustedKeys.Refusal) {
+                if text.hasPrefix("-----") {
+                    try trusted.add(pem: Array(text.utf8))
+                } else {
+                    try trusted.add(digest: text)
+                }
+            } catch {
+                throw ManagementProblem(.invalidRequest, "'keys': \(error)")
+            }
+        }
+        return texts
+    }
+
+    static let mostKeys = 16
+
+    /// What somebody says about something.
+    static func remark(_ text: String) throws(ManagementProblem) -> String {
+        let isPlain = text.unicodeScalars.allSatisfy { $0.properties.generalCategory != .control || $0 == "\n" }
+        guard text.utf8.count <= FirmwareDesk.Limits.textBytes, isPlain else {
+            throw ManagementProblem(
+                .invalidRequest, "a text has at most \(FirmwareDesk.Limits.textBytes) bytes and no control characters")
         }
         return text
     }

@@ -61,8 +61,12 @@ extension BrokerServer: PasswordDesk {
     package var apiSettings: APISettings { requestSettings.withLock { $0 } }
 
     package var managementSettings: ManagementSettings {
-        let management = configuration.withLock { $0.management }
+        let configuration = configuration.withLock { $0 }
+        let management = configuration.management
         var settings = ManagementSettings()
+        settings.firmwareURLSeconds = management.firmwareURLLifetime.milliseconds / 1000
+        settings.baseURL = management.baseURL
+        settings.httpsPort = configuration.listeners.first { $0.application == .http && $0.tls.isOn }?.port
         settings.tokenLifetime = management.tokenLifetime.milliseconds
         settings.maxDevicesPerUser = management.maxDevicesPerUser
         settings.deviceOfflineAfter = management.deviceOfflineAfter.milliseconds

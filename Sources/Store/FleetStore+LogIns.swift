@@ -54,6 +54,12 @@ extension FleetStore {
         }
     }
 
+    package func deleteKeys(_ ids: [String]) throws {
+        try writeQuietly { database in
+            for id in ids { try database.execute(sql: "DELETE FROM signing_key WHERE id = ?", arguments: [id]) }
+        }
+    }
+
     /// Of the keys for log-ins, all go that none needs any more, but for the latest. Returns the ids of those that are left.
     package func dropIdleTokenKeys() throws -> [String] {
         try write { database in

@@ -192,5 +192,44 @@ package struct Migration: Sendable {
                     expires INTEGER NOT NULL
                 ) STRICT, WITHOUT ROWID;
                 """),
+        Migration(
+            version: 3, name: "models, firmware",
+            sql: """
+                -- What devices of one model have in common. One that nobody has described has no row.
+                CREATE TABLE model (
+                    name TEXT PRIMARY KEY NOT NULL,
+                    tenant INTEGER NOT NULL DEFAULT 1,
+                    chip TEXT,
+                    flash_size INTEGER,
+                    ota_payload TEXT NOT NULL CHECK (ota_payload IN ('json', 'url')),
+                    packet_limit INTEGER NOT NULL,
+                    -- A list of PEM texts and of digests, as JSON.
+                    keys TEXT NOT NULL
+                ) STRICT, WITHOUT ROWID;
+
+                -- What is known of the releases under firmware/. Which one is production, and which are blocked, the files
+                -- there say. The version is without a v in front.
+                CREATE TABLE firmware (
+                    id TEXT PRIMARY KEY NOT NULL,
+                    tenant INTEGER NOT NULL DEFAULT 1,
+                    model TEXT NOT NULL,
+                    version TEXT NOT NULL,
+                    description TEXT NOT NULL,
+                    size INTEGER NOT NULL,
+                    digest BLOB NOT NULL CHECK (length(digest) = 32),
+                    -- Detached, of the whole file.
+                    signature BLOB,
+                    state TEXT NOT NULL CHECK (state IN ('UPLOADED', 'VERIFIED', 'APPROVED')),
+                    -- JSON.
+                    analysis TEXT NOT NULL,
+                    uploader TEXT NOT NULL,
+                    created INTEGER NOT NULL,
+                    verified INTEGER,
+                    approver TEXT,
+                    approved INTEGER,
+                    promoted INTEGER,
+                    UNIQUE (model, version)
+                ) STRICT, WITHOUT ROWID;
+                """),
     ]
 }

@@ -114,6 +114,76 @@ package struct QueuedCommandRecord: Sendable, Equatable {
     }
 }
 
+/// What devices of one model have in common.
+package struct ModelRecord: Sendable, Equatable {
+    /// What a device is told of a new firmware; the raw value is its name in the API.
+    package enum OTAPayload: String, Sendable, CaseIterable { case json, url }
+
+    package var name: String
+    /// As Espressif writes it; nil: nobody has said.
+    package var chip: String?
+    /// Bytes; nil: nobody has said.
+    package var flashSize: Int64?
+    package var otaPayload = OTAPayload.json
+    /// Bytes of the longest MQTT packet that it takes.
+    package var packetLimit: Int64
+    /// Public keys as PEM, and digests of keys in hexadecimal, that its firmware is signed with.
+    package var keys: [String] = []
+
+    package init(name: String, packetLimit: Int64) {
+        self.name = name
+        self.packetLimit = packetLimit
+    }
+}
+
+/// A release in the tree of firmware.
+package struct FirmwareRecord: Sendable, Equatable {
+    /// How far somebody has taken it. Each needs the one before it.
+    package enum State: String, Sendable {
+        case uploaded = "UPLOADED"
+        case verified = "VERIFIED"
+        case approved = "APPROVED"
+    }
+
+    /// UUIDv7.
+    package var id: String
+    package var model: String
+    /// Without a `v` in front.
+    package var version: String
+    package var text: String = ""
+    /// Bytes.
+    package var size: Int64
+    /// SHA-256.
+    package var digest: [UInt8]
+    /// Detached, of the whole file.
+    package var signature: [UInt8]?
+    package var state = State.uploaded
+    /// A JSON object.
+    package var analysis: String
+    /// As the activity log names them.
+    package var uploader: String
+    package var created: Int64
+    package var verified: Int64?
+    package var approver: String?
+    package var approved: Int64?
+    /// When devices were last to run it from then on.
+    package var promoted: Int64?
+
+    package init(
+        id: String, model: String, version: String, size: Int64, digest: [UInt8], analysis: String, uploader: String,
+        created: Int64
+    ) {
+        self.id = id
+        self.model = model
+        self.version = version
+        self.size = size
+        self.digest = digest
+        self.analysis = analysis
+        self.uploader = uploader
+        self.created = created
+    }
+}
+
 /// What something of ours is signed with.
 package struct KeyRecord: Sendable, Equatable {
     package enum Purpose: String, Sendable { case jwt, url }
@@ -211,6 +281,14 @@ package struct Activity: Sendable, Equatable {
         case serviceRemoved = "SERVICE_REMOVED"
         case certificateIssued = "CERTIFICATE_ISSUED"
         case certificateRevoked = "CERTIFICATE_REVOKED"
+        case modelUpdated = "MODEL_UPDATED"
+        case firmwareUploaded = "FIRMWARE_UPLOADED"
+        case firmwareVerified = "FIRMWARE_VERIFIED"
+        case firmwareApproved = "FIRMWARE_APPROVED"
+        case firmwarePromoted = "FIRMWARE_PROMOTED"
+        case firmwareBlocked = "FIRMWARE_BLOCKED"
+        case firmwareUnblocked = "FIRMWARE_UNBLOCKED"
+        case firmwareDeleted = "FIRMWARE_DELETED"
     }
 
     /// Ascending; 0 before it is stored.

@@ -43,6 +43,7 @@ struct OpenData {
                 store, in: directory, broker: LiveBroker(server: server), passwords: server,
                 settings: { server.managementSettings }, isServing: true, now: { .now },
                 reloadCertificates: { try server.reloadTLS() },
+                report: { logger.warning("firmware needs a look", metadata: ["why": "\($0)"]) },
                 onChange: { server.adopt($0) })
             self.management = management
             let feed = FleetFeed { .now }
@@ -103,6 +104,7 @@ struct OpenData {
         if let management {
             try await management.takeOverCertificates(for: .local("start"))
             try await management.ensureTokenKey()
+            try await management.ensureURLKey()
             try await management.endOverdueLogIns()
             server.adopt(await management.accounts)
             if let feed { server.tell(feed) }

@@ -18,20 +18,24 @@ extension System {
         }
 
         /// An operation with one request to it. Names in braces are made for each case: `{device}`, of the owner, and `{present}`, which is online; `{new}`, a
-        /// number; `{user}`, an id, and `{person}`, an e-mail address; `{service}`, `{session}`, `{client}`, `{retained}` and `{invite}`.
+        /// number; `{user}`, an id, and `{person}`, an e-mail address; `{service}`, `{session}`, `{client}`, `{retained}` and `{invite}`;
+        /// `{model}`, and `{release}` of one.
         struct Row {
             let operation: String
             let access: Access
             let request: String
             var body: String?
             let status: Int
+            /// Of a problem that whoever may ask has all the same.
+            let code: String?
             var mediaType = "application/json"
 
             init(
                 _ operation: String, _ access: Access, _ request: String, _ body: String? = nil, _ status: Int = 200,
-                mediaType: String = "application/json"
+                code: String? = nil, mediaType: String = "application/json"
             ) {
                 self.mediaType = mediaType
+                self.code = code
                 self.operation = operation
                 self.access = access
                 self.request = request
@@ -62,6 +66,29 @@ extension System {
             Row("getDeviceHealth", .owners, "GET /api/device/{device}/health"),
             Row("listDeviceActivity", .owners, "GET /api/device/{device}/activity"),
             Row("getDashboard", .people, "GET /api/dashboard"),
+            Row("listModels", .administrators, "GET /api/models"),
+            Row("getModel", .administrators, "GET /api/models/{model}"),
+            Row("setModel", .administrators, "PUT /api/models/m{new}", #"{"chip":"esp32"}"#),
+            Row("listFirmware", .administrators, "GET /api/firmware"),
+            Row(
+                "uploadFirmware", .administrators, "POST /api/firmware/m/{new}", "no image", 201,
+                mediaType: "application/octet-stream"),
+            Row("getFirmware", .administrators, "GET /api/firmware/{release}"),
+            Row("deleteFirmware", .administrators, "DELETE /api/firmware/{release}"),
+            Row(
+                "verifyFirmware", .administrators, "POST /api/firmware/{release}/verify", nil, 422,
+                code: "unsound_firmware"),
+            Row(
+                "approveFirmware", .administrators, "POST /api/firmware/{release}/approve", nil, 409,
+                code: "wrong_state"),
+            Row(
+                "promoteFirmware", .administrators, "POST /api/firmware/{release}/promote", nil, 409,
+                code: "wrong_state"),
+            Row("blockFirmware", .administrators, "POST /api/firmware/{release}/block"),
+            Row("unblockFirmware", .administrators, "POST /api/firmware/{release}/unblock"),
+            Row("checkForUpdate", .owners, "GET /api/ota/{device}/check"),
+            Row("downloadFirmware", .everybody, "GET /firmware/m/1/firmware.bin", nil, 403, code: "forbidden"),
+            Row("rotateURLKey", .administrators, "POST /api/admin/keys/url", nil, 201),
             Row("listUsers", .administrators, "GET /api/admin/users"),
             Row("listDevices", .administrators, "GET /api/admin/devices"),
             Row("blockUser", .administrators, "POST /api/admin/user/{user}/block"),
@@ -97,13 +124,13 @@ extension System {
 
         private func expected(_ row: Row, _ role: Role) -> (status: Int, code: String?) {
             switch (row.access, role) {
-            case (.everybody, _): (row.status, nil)
+            case (.everybody, _): (row.status, row.code)
             case (_, .nobody), (_, .blocked): (401, "not_authenticated")
-            case (.signedIn, _): (row.status, nil)
+            case (.signedIn, _): (row.status, row.code)
             case (_, .newAdmin): (403, "password_change_required")
             case (.owners, .other): (404, "not_found")
             case (.administrators, .owner), (.administrators, .other): (403, "forbidden")
-            case (.people, _), (.owners, _), (.administrators, _): (row.status, nil)
+            case (.people, _), (.owners, _), (.administrators, _): (row.status, row.code)
             }
         }
 
@@ -116,6 +143,19 @@ extension System {
                 if text.contains("{\(name)}") { text = text.replacing("{\(name)}", with: try make()) }
             }
             try fill("device") { try martlet.addDevice().id }
+            try fill("model") {
+                let name = "m\(martlet.next())"
+                try martlet.client.get("PUT", "/api/models/\(name)", token: martlet.admin, body: "{}")
+                return name
+            }
+            try fill("release") {
+                let name = "m/\(martlet.next())"
+                let uploaded = try martlet.client.ask(
+                    "POST", "/api/firmware/\(name)", token: martlet.admin, body: "no image",
+                    fields: ["Content-Type: application/octet-stream"])
+                guard uploaded.status == 201 else { throw Unexpected(uploaded.text) }
+                return name
+            }
             try fill("present") {
                 let (device, secret) = try martlet.addDevice()
                 let (client, code) = try martlet.mqtt(device, secret, client: device)

@@ -113,7 +113,10 @@ package struct API: Sendable {
 
     /// Who asks, as far as the route wants to know. Throws where they may not.
     func caller(_ request: Request, _ access: Route.Access) throws -> Caller? {
-        if case .everybody = access { return nil }
+        switch access {
+        case .everybody, .peopleAndDevices: return nil
+        default: break
+        }
         let accounts = accounts()
         guard let text = Self.bearer(request.fields), let token = tokens.token(text, accounts),
             let person = accounts.people[token.email], person.id == token.subject,
@@ -126,7 +129,7 @@ package struct API: Sendable {
                 throw ManagementProblem(
                     .passwordChangeRequired, "the password has to be changed first: POST /api/auth/password")
             }
-        case .everybody, .peopleToChange: break
+        case .everybody, .peopleAndDevices, .peopleToChange: break
         }
         if case .administrators = access, person.role != .admin {
             throw ManagementProblem(.forbidden, "this is for administrators")
@@ -275,7 +278,7 @@ struct Call: Sendable {
     let source: SignInThrottle.Source
     /// From this machine itself.
     let isLocal: Bool
-    let caller: Caller?
+    var caller: Caller?
 
     func parameter(_ name: String) -> String { parameters[name] ?? "" }
 

@@ -54,7 +54,7 @@ extension Routes {
         "type": "integer", "minimum": .integer(OutgoingCommand.queueSeconds.lowerBound),
         "maximum": .integer(OutgoingCommand.queueSeconds.upperBound),
     ]
-    private static let perhapsText: JSONValue = ["type": ["string", "null"]]
+    static let perhapsText: JSONValue = ["type": ["string", "null"]]
     static let perhapsTime: JSONValue = ["type": ["string", "null"], "format": "date-time"]
 
     static let credentials = object(["username": text(), "password": text()])
@@ -159,7 +159,10 @@ enum OpenAPI {
             "info": ["title": "Martlet", "version": "1", "description": "The management of an ESP32 fleet."],
             "paths": .object(paths.mapValues { .object($0) }),
             "components": [
-                "securitySchemes": ["logIn": ["type": "http", "scheme": "bearer", "bearerFormat": "JWT"]],
+                "securitySchemes": [
+                    "logIn": ["type": "http", "scheme": "bearer", "bearerFormat": "JWT"],
+                    "device": ["type": "http", "scheme": "basic", "description": "as it signs in to MQTT"],
+                ],
                 "schemas": ["Problem": problem],
             ],
         ]
@@ -176,11 +179,12 @@ enum OpenAPI {
             "operationId": .string(route.operation), "summary": .string(route.summary),
             "parameters": .array(parameters(route)), "responses": .object(responses(route)),
         ]
-        if case .everybody = route.access {
-            operation["security"] = []
-        } else {
-            operation["security"] = [["logIn": []]]
-        }
+        operation["security"] =
+            switch route.access {
+            case .everybody: []
+            case .peopleAndDevices: [["logIn": []], ["device": []]]
+            default: [["logIn": []]]
+            }
         if let body = route.body {
             let schema: JSONValue =
                 body.isAnything
@@ -219,7 +223,8 @@ enum OpenAPI {
         var members = route.answer
         members["success"] = ["const": true]
         let isDescription = route.operation == "getDescription"
-        let schema = isDescription ? ["type": "object"] : route.media == nil ? Routes.object(members) : Routes.text()
+        let isJSON = route.media?.answer == nil
+        let schema = isDescription ? ["type": "object"] : isJSON ? Routes.object(members) : Routes.text()
         let content: [String: JSONValue] = [route.media?.answer ?? "application/json": ["schema": schema]]
         var responses: [String: JSONValue] = [
             "\(route.success.code)": ["description": "done", "content": .object(content)]
@@ -245,7 +250,7 @@ enum OpenAPI {
         switch route.access {
         case .everybody: break
         case .peopleToChange: codes += [.notAuthenticated, .blocked]
-        case .people: codes += [.notAuthenticated, .blocked, .passwordChangeRequired]
+        case .people, .peopleAndDevices: codes += [.notAuthenticated, .blocked, .passwordChangeRequired]
         case .administrators: codes += [.notAuthenticated, .blocked, .passwordChangeRequired, .forbidden]
         }
         var byStatus: [Int: [String]] = [:]

@@ -5,7 +5,7 @@ extension ManagementProblem.Code {
     var status: HTTPResponse.Status {
         switch self {
         case .invalidRequest, .unknownCommand, .invalidDeviceId, .invalidEmail, .invalidPassword, .invalidName,
-            .invalidModel, .invalidMACAddress, .invalidRole, .invalidPolicy, .invalidTag:
+            .invalidModel, .invalidMACAddress, .invalidRole, .invalidPolicy, .invalidTag, .invalidVersion:
             .badRequest
         case .invalidCredentials, .notAuthenticated: .unauthorized
         case .forbidden, .blocked, .passwordChangeRequired, .registrationClosed, .invalidInvite, .claimCodeRequired,
@@ -13,7 +13,9 @@ extension ManagementProblem.Code {
             .forbidden
         case .notFound: .notFound
         case .methodNotAllowed: .methodNotAllowed
-        case .alreadyExists, .lastAdmin, .ownAccount, .tooMany, .deviceOffline: .conflict
+        case .alreadyExists, .lastAdmin, .ownAccount, .tooMany, .deviceOffline, .wrongState: .conflict
+        case .unsoundFirmware: .unprocessableContent
+        case .expired: .gone
         case .tooLarge: .contentTooLarge
         case .unsupportedMediaType: .unsupportedMediaType
         case .misdirected: HTTPResponse.Status(code: 421, reasonPhrase: "Misdirected Request")

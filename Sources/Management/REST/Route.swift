@@ -12,6 +12,8 @@ struct Route: Sendable {
         /// The same, changed or not.
         case peopleToChange
         case administrators
+        /// The handler asks who it is.
+        case peopleAndDevices
     }
 
     /// A parameter of the query.
@@ -25,7 +27,8 @@ struct Route: Sendable {
     struct Media: Sendable {
         /// Nil: none goes in.
         var body: String?
-        let answer: String
+        /// Nil: JSON comes out all the same.
+        var answer: String?
     }
 
     typealias Handler = @Sendable (API, Call) async throws -> Answer

@@ -6,7 +6,7 @@ internal import Store
 
 /// Every route there is, a line or a few each.
 enum Routes {
-    static let all: [Route] = account + devices + fleet + administration + service
+    static let all: [Route] = account + devices + fleet + firmware + administration + service
 
     // MARK: - One's own account
 
@@ -279,6 +279,12 @@ enum Routes {
             query: paging, answer: list("keys", of: key)
         ) { api, call in Answer(try await api.perform("listKeys", try call.query(), call)) },
         Route(
+            .post, "/api/admin/keys/url", "rotateURLKey",
+            "Sign addresses of firmware with a new key from now on; those given out work on, unless 'revoke' is true",
+            .administrators, body: Schema(["revoke": boolean], required: []), isBodyOptional: true, success: .created,
+            answer: ["key": key], problems: [.tooMany, .storageFailed]
+        ) { api, call in Answer(try await api.perform("rotateURLKey", try await call.body(), call)) },
+        Route(
             .post, "/api/admin/keys/jwt", "rotateKey",
             "Sign log-ins with a new key from now on; those that are stay as long as they would have", .administrators,
             success: .created, answer: ["key": key], problems: [.tooMany, .storageFailed]
@@ -342,6 +348,7 @@ enum Routes {
     static func content(_ route: Route, _ api: API, _ call: Call) async throws -> Response? {
         if route.operation == "importDevices" { return try await api.importDevices(call) }
         if route.operation == "getMetrics" { return try await api.metrics(call) }
+        if route.operation == "downloadFirmware" { return try await api.downloadFirmware(call) }
         guard route.operation == "getDescription" else { return nil }
         return .content(
             OpenAPI.bytes, type: "application/json", eTag: OpenAPI.eTag, for: call.request, [.cacheControl: "no-cache"])
