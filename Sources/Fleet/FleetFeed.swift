@@ -9,8 +9,8 @@ package enum FleetEvent: Sendable, Equatable {
         case other
     }
 
-    /// `address`: where from; nil: by a unix socket.
-    case connected(String, Link, address: String?)
+    /// `address`: where from, `host`: the address that it has connected to; nil: by a unix socket.
+    case connected(String, Link, address: String?, host: String?)
     /// No reason: the same client has another connection from now on.
     case ended(String, Link, OfflineReason?)
     case message(String, Topic, payload: [UInt8])

@@ -3,13 +3,17 @@ package import Fleet
 internal import JSON
 internal import Store
 
+/// What a device listens to; the raw value is the end of its topic.
+package enum DeviceBox: String, Sendable { case command, ota }
+
 /// The broker, as whoever keeps the fleet needs it.
 package protocol DeviceBroker: Sendable {
-    /// Publishes a command, and returns to how many of the device's own connections it went; to others only if they shall get
-    /// it. After `milliseconds` it is not
-    /// sent again. When it is acknowledged the feed tells, by `number`.
-    func send(_ command: [UInt8], number: UInt64, to device: String, within milliseconds: Int64, andOthers: Bool) async
-        -> Int
+    /// Publishes what is for a device, and returns to how many of its own connections it went; to others only if they shall
+    /// get it. After `milliseconds` it is not sent again. When it is acknowledged the feed tells, by `number`.
+    func send(
+        _ payload: [UInt8], on topic: DeviceBox, number: UInt64, to device: String, within milliseconds: Int64,
+        andOthers: Bool
+    ) async -> Int
     /// Answers a request of the feed.
     func answer(_ response: [UInt8], to person: String) async
     /// The connections of devices that have brought a packet since then, by the clock that never jumps.
@@ -49,8 +53,9 @@ package actor FleetKeeper: CommandDesk {
     private var latestRequest: Task<Void, Never>?
     private var waitingRequests = 0
     private var heardAt: Int64
-    /// Where devices have connected from.
+    /// Where devices have connected from, and to.
     private var addresses: [String: String] = [:]
+    private var hosts: [String: String] = [:]
 
     // MARK: Commands
 
@@ -145,8 +150,8 @@ package actor FleetKeeper: CommandDesk {
             for (event, moment) in events {
                 var changes: [FleetTable.Change] = []
                 switch event {
-                case .connected(let device, let link, let address):
-                    addresses[device] = address
+                case .connected(let device, let link, let address, let host):
+                    (addresses[device], hosts[device]) = (address, host)
                     sendAgain(to: device)
                     changes = [state.table.connected(device, link, at: moment)].compactMap(\.self)
                 case .ended(let device, let link, let reason):
@@ -346,7 +351,8 @@ package actor FleetKeeper: CommandDesk {
         commands[number] = pending
         var isWaiting = !isOnline
         if isOnline,
-            await broker.send(command.payload, number: number, to: device, within: lifetime, andOthers: true) == 0
+            await broker.send(
+                command.payload, on: .command, number: number, to: device, within: lifetime, andOthers: true) == 0
         {
             // Nobody of the device will acknowledge it: what it listens to is not known, or it comes with the next turn.
             if pending.isQueued {
@@ -372,7 +378,8 @@ package actor FleetKeeper: CommandDesk {
             }
             let left = pending.expires - moment.monotonic
             let sent = await broker.send(
-                pending.payload, number: number, to: pending.device, within: left, andOthers: !pending.isPublished)
+                pending.payload, on: .command, number: number, to: pending.device, within: left,
+                andOthers: !pending.isPublished)
             commands[number]?.isPublished = true
             if sent > 0 { commands[number]?.isSent = true }
         }
@@ -387,7 +394,7 @@ package actor FleetKeeper: CommandDesk {
 
     /// It is deleted. One that is registered by this name later is another.
     private func forget(_ device: String) {
-        addresses[device] = nil
+        (addresses[device], hosts[device]) = (nil, nil)
         commands = commands.filter { $0.value.device != device }
     }
 

@@ -11,12 +11,14 @@ extension BrokerServer {
     /// What devices do goes there from now on. Before `run`.
     package func tell(_ feed: FleetFeed) { for shard in shards { shard.post { $0.begin(feed) } } }
 
-    /// Publishes a command, and returns to how many of the device's connections it went; to others it goes as any message, if
-    /// they shall get it. `milliseconds`: after them it is not sent again. When the device acknowledges it the feed tells, by its `number`.
+    /// Publishes what is for a device on `devices/{device}/{topic}`, and returns to how many of its connections it went; to others
+    /// it goes as any message, if they shall get it. `milliseconds`: after them it is not sent again. When the device
+    /// acknowledges it the feed tells, by its `number`.
     package func send(
-        _ command: [UInt8], number: UInt64, to device: String, within milliseconds: Int64, andOthers: Bool
+        _ payload: [UInt8], on topic: String, number: UInt64, to device: String, within milliseconds: Int64,
+        andOthers: Bool
     ) async -> Int {
-        let message = ApplicationMessage(topic: "devices/\(device)/command", payload: command)
+        let message = ApplicationMessage(topic: "devices/\(device)/\(topic)", payload: payload)
         let receivers = receivers(of: message)
         var sent = 0
         for (index, shard) in shards.enumerated() {

@@ -16,9 +16,10 @@ extension ShardCore {
         case .connected(let number, _, _, _, _, _, _):
             guard let device = state.device(of: number) else { return }
             table[number].device = device
-            let peer = table[number].stream?.peer
-            let address = peer.flatMap { $0.bytes.isEmpty ? nil : $0.host }
-            feed.append(.connected(device, link(of: number), address: address))
+            let stream = table[number].stream
+            let address = stream?.peer.hostOfNetwork
+            let host = stream?.localAddress?.hostOfNetwork
+            feed.append(.connected(device, link(of: number), address: address, host: host))
         case .closed(let number, _, let reason):
             // What was online stays so until it is missed: the next process knows whether it comes back.
             guard let device = table[number].device, reason != .serverStops else { return }
@@ -69,6 +70,11 @@ extension ShardCore {
         }
         return heard
     }
+}
+
+extension SocketAddress {
+    /// Nil: it is a path.
+    fileprivate var hostOfNetwork: String? { bytes.isEmpty ? nil : host }
 }
 
 extension FleetEvent.Topic {

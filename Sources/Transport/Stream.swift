@@ -57,6 +57,11 @@ package final class Stream: Sendable {
     /// The peer is a proxy, and this is the address of its client.
     package func speaks(for address: SocketAddress) { client.withLock { $0 = address } }
 
+    /// What the peer has connected to. The corresponding C function is `getsockname`.
+    package var localAddress: SocketAddress? {
+        unsafe SocketAddress.filled { unsafe getsockname(descriptor.rawValue, $0, &$1) }.address
+    }
+
     package var rawDescriptor: CInt { descriptor.rawValue }
 
     /// The peer has thrown the connection away, and with it what it had sent. The corresponding C function is `poll`.

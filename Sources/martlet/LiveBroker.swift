@@ -42,9 +42,11 @@ struct LiveBroker: BrokerKeeper, DeviceBroker {
     }
 
     func send(
-        _ command: [UInt8], number: UInt64, to device: String, within milliseconds: Int64, andOthers: Bool
+        _ payload: [UInt8], on topic: DeviceBox, number: UInt64, to device: String, within milliseconds: Int64,
+        andOthers: Bool
     ) async -> Int {
-        await server.send(command, number: number, to: device, within: milliseconds, andOthers: andOthers)
+        await server.send(
+            payload, on: topic.rawValue, number: number, to: device, within: milliseconds, andOthers: andOthers)
     }
 
     func answer(_ response: [UInt8], to person: String) async { await server.answer(response, to: person) }

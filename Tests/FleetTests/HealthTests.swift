@@ -68,12 +68,12 @@ import Testing
         let payload = [UInt8](repeating: 0, count: 1 << 20)
         for _ in 0..<20 { feed.append(.message("A", .health, payload: payload)) }
         let link = Link(shard: 0, number: 1)
-        feed.append(.connected("A", link, address: nil))
+        feed.append(.connected("A", link, address: nil, host: nil))
         feed.append(.ended("A", link, .disconnected))
         let taken = feed.take()
         #expect(feed.dropped == 4 && taken.count == 18)
         #expect(
-            taken[16].event == .connected("A", link, address: nil)
+            taken[16].event == .connected("A", link, address: nil, host: nil)
                 && taken[17].event == .ended("A", link, .disconnected))
         #expect(taken[0].moment == Moment(monotonic: 1, wall: 2) && feed.take().isEmpty)
         feed.append(.message("A", .health, payload: payload))

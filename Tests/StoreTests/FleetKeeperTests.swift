@@ -19,12 +19,13 @@ private final class FakeBroker: DeviceBroker {
     let published = Lock<[String: String]>([:])
 
     func send(
-        _ command: [UInt8], number: UInt64, to device: String, within milliseconds: Int64, andOthers: Bool
+        _ payload: [UInt8], on topic: DeviceBox, number: UInt64, to device: String, within milliseconds: Int64,
+        andOthers: Bool
     ) async -> Int {
         let count = connections.withLock { $0 }
         guard count > 0 else { return 0 }
         sent.withLock {
-            $0.append(Sent(device: device, text: String(decoding: command, as: UTF8.self), number: number))
+            $0.append(Sent(device: device, text: String(decoding: payload, as: UTF8.self), number: number))
         }
         return count
     }
@@ -95,7 +96,7 @@ private final class FakeBroker: DeviceBroker {
         await keeper.tick()
         #expect(broker.texts.isEmpty)
         broker.connections.withLock { $0 = 0 }
-        feed.append(.connected("A", link, address: nil))
+        feed.append(.connected("A", link, address: nil, host: nil))
         await keeper.tick()
         #expect(broker.texts.isEmpty, "it listens to nothing yet")
         broker.connections.withLock { $0 = 1 }
@@ -103,13 +104,13 @@ private final class FakeBroker: DeviceBroker {
         await keeper.tick()
         #expect(broker.texts == [#""one""#])
         feed.append(.ended("A", link, .connectionLost))
-        feed.append(.connected("A", link, address: nil))
+        feed.append(.connected("A", link, address: nil, host: nil))
         await keeper.tick()
         #expect(broker.texts.count == 2)
         let number = try #require(broker.sent.withLock { $0.last?.number })
         feed.append(.delivered("A", command: number))
         await keeper.tick()
-        feed.append(.connected("A", Link(shard: 0, number: 2), address: nil))
+        feed.append(.connected("A", Link(shard: 0, number: 2), address: nil, host: nil))
         await keeper.tick()
         pass(60_001)
         await keeper.tick()
@@ -135,7 +136,7 @@ private final class FakeBroker: DeviceBroker {
         _ = try await send("of ann", queue: 600, ann)
         _ = try await management.perform(.blockUser(try Email("ann@example.org"), isBlocked: true), for: local)
         _ = try await send("of the machine", queue: 600)
-        feed.append(.connected("A", link, address: nil))
+        feed.append(.connected("A", link, address: nil, host: nil))
         await keeper.tick()
         #expect(broker.texts == [#""of the machine""#])
     }
@@ -145,7 +146,7 @@ private final class FakeBroker: DeviceBroker {
         let again = try FleetKeeper(
             management, feed: feed, broker: broker, now: { [time] in time.withLock { $0 } },
             report: { Issue.record("\($0)") })
-        feed.append(.connected("A", link, address: "192.0.2.7"))
+        feed.append(.connected("A", link, address: "192.0.2.7", host: nil))
         await again.tick()
         #expect(broker.texts == [#""one""#])
         #expect(broker.published.withLock { $0["$SYS/devices/A"] }?.contains(#""online":true"#) == true)
