@@ -133,9 +133,8 @@ package struct FirmwareTree: ~Copyable {
         guard let source = try image(of: release), let metadata = try metadata(of: release) else {
             throw .missing(release)
         }
+        if try isProductionFresh(release) { return }
         let folder = try root.makeFolder(release.model.text).makeFolder("production")
-        let current = try? folder.read(Self.metadata, atMost: Self.mostMetadata)
-        if current == metadata, try folder.open(Self.image)?.count == source.count { return }
         let draft = ".\(Self.image).new"
         try folder.remove(draft)
         guard let copy = try folder.open(draft, O_WRONLY | O_CREAT | O_EXCL) else { return }
@@ -151,6 +150,16 @@ package struct FirmwareTree: ~Copyable {
         try copy.synchronize()
         try folder.rename(draft, to: Self.image)
         try folder.write(metadata, to: Self.metadata)
+    }
+
+    /// Whether the copies are of that release, by what lies beside them.
+    package func isProductionFresh(_ release: ReleaseName) throws(FirmwareTreeError) -> Bool {
+        guard let source = try image(of: release), let metadata = try metadata(of: release),
+            let folder = try root.folder(release.model.text)?.folder("production")
+        else { return false }
+        let current = try? folder.read(Self.metadata, atMost: Self.mostMetadata)
+        guard current == metadata else { return false }
+        return try folder.open(Self.image)?.count == source.count
     }
 
     // MARK: - What no device gets any more

@@ -1,3 +1,4 @@
+internal import Cryptography
 internal import Glibc
 
 /// An open directory, and what is done in it. Nothing in it is followed that is a link. Throws `FirmwareTreeError.system`.
@@ -142,6 +143,19 @@ package final class OpenFile: ImageSource, Sendable {
     deinit { close(descriptor) }
 
     package func read(_ range: Range<Int>) throws(ReadFailure) -> [UInt8] { try readFile(descriptor, range) }
+
+    /// The SHA-256 of all of it.
+    package func digest() throws(ReadFailure) -> [UInt8] {
+        var digest = RunningDigest()
+        var offset = 0
+        while offset < count {
+            let end = min(count, offset + Limits.readBytes)
+            let part = try read(offset..<end)
+            digest.update(part.span)
+            offset = end
+        }
+        return digest.finish()
+    }
 
     /// The corresponding C function is `write`.
     func append(_ bytes: Span<UInt8>) throws(FirmwareTreeError) {

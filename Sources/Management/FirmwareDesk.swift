@@ -41,10 +41,12 @@ actor FirmwareDesk {
 
     private final class Upload {
         let release: ReleaseName
+        let isInParts: Bool
         var draft: FirmwareDraft
 
-        init(_ release: ReleaseName, _ draft: consuming FirmwareDraft) {
+        init(_ release: ReleaseName, isInParts: Bool, _ draft: consuming FirmwareDraft) {
             self.release = release
+            self.isInParts = isInParts
             self.draft = draft
         }
     }
@@ -71,16 +73,28 @@ actor FirmwareDesk {
 
     // MARK: - Uploads
 
-    /// An image begins to come; what it is called from then on goes to the others.
-    func begin(_ release: ReleaseName) throws -> UInt64 {
+    /// An image begins to come. `again`: in the place of one of the same name that has come to no end.
+    func begin(_ release: ReleaseName, again: Bool = false) throws -> UInt64 {
+        if again, let earlier = uploads.first(where: { $0.value.release == release && $0.value.isInParts }) {
+            abandon(earlier.key)
+        }
         guard uploads.count < Limits.uploads else { throw ManagementProblem(.busy, "too many images come at once") }
         guard try store.firmware(release) == nil, !uploads.values.contains(where: { $0.release == release }) else {
             throw Self.exists(release)
         }
         let number = nextUpload
         nextUpload += 1
-        uploads[number] = Upload(release, try tree.draft(for: release.model))
+        uploads[number] = Upload(release, isInParts: again, try tree.draft(for: release.model))
         return number
+    }
+
+    /// One that comes in parts, of which the next is that at `offset`.
+    func upload(of release: ReleaseName, at offset: Int64) throws -> UInt64 {
+        let known = uploads.first { $0.value.release == release && $0.value.isInParts }
+        guard let known, known.value.draft.size == offset else {
+            throw ManagementProblem(.wrongState, "this is not the next part of an upload of \(release)")
+        }
+        return known.key
     }
 
     func append(_ bytes: [UInt8], to upload: UInt64) throws {
@@ -336,6 +350,52 @@ actor FirmwareDesk {
             let file = try tree.image(of: release), file.count == record.size
         else { return nil }
         return (file, record)
+    }
+
+    // MARK: - Damage
+
+    /// Reads everything that lies in the tree, and says what is not as it was.
+    func examine() throws -> [String] {
+        var problems: [String] = []
+        var page = 1
+        while true {
+            let part = try store.firmware(page: page, limit: 500).elements
+            if part.isEmpty { break }
+            for record in part {
+                guard let release = record.release else { continue }
+                if let problem = damage(of: release, record) { problems.append("\(release): \(problem)") }
+            }
+            page += 1
+        }
+        for model in try tree.models() {
+            do throws(FirmwareTreeError) {
+                _ = try tree.blockedVersions(of: model)
+                guard let version = try tree.production(of: model) else { continue }
+                let release = ReleaseName(model: model, version: version)
+                guard try tree.image(of: release) != nil else {
+                    problems.append("\(model): version.txt says \(version), and there is no such release")
+                    continue
+                }
+                if try !tree.isProductionFresh(release) {
+                    problems.append("\(model): production/firmware.bin is not \(version); the next check makes it so")
+                }
+            } catch {
+                problems.append("\(error)")
+            }
+        }
+        return problems
+    }
+
+    private func damage(of release: ReleaseName, _ record: FirmwareRecord) -> String? {
+        do {
+            guard let image = try tree.image(of: release) else { return "its image is gone" }
+            guard image.count == record.size else { return "its image has \(image.count) bytes, not \(record.size)" }
+            guard try image.digest() == record.digest else { return "its image is another than was uploaded" }
+            guard try tree.metadata(of: release) != nil else { return "its metadata.json is gone" }
+            return nil
+        } catch {
+            return "\(error)"
+        }
     }
 
     // MARK: - What lies there and is not known, and the other way round

@@ -83,6 +83,28 @@ extension Management {
 
     func getFirmware(_ release: ReleaseName) async throws -> JSONValue? { try await shown(release) }
 
+    /// Answers with the release once it is one.
+    func uploadFirmware(
+        _ release: ReleaseName, _ part: ManagementCommand.UploadPart, _ requester: Requester
+    ) async throws -> JSONValue? {
+        let upload =
+            part.offset == 0
+            ? try await firmware.begin(release, again: true) : try await firmware.upload(of: release, at: part.offset)
+        do {
+            try await firmware.append(part.bytes, to: upload)
+            guard part.isLast else { return nil }
+            return try await finishUpload(upload, of: release, part.fields, requester)
+        } catch {
+            await firmware.abandon(upload)
+            throw error
+        }
+    }
+
+    func examineFirmware() async throws -> JSONValue? {
+        let findings = try await firmware.examine()
+        return .object(["problems": .array(findings.map { .string($0) })])
+    }
+
     func verifyFirmware(_ release: ReleaseName, _ requester: Requester) async throws -> JSONValue? {
         _ = try await firmware.verify(release, by: requester.doer)
         return try await shown(release)

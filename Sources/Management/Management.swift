@@ -228,6 +228,9 @@ package actor Management {
         guard !requester.isLimited || command.isForOwners else {
             throw ManagementProblem(.forbidden, "this is for administrators")
         }
+        guard !command.isLocal || requester.person == nil else {
+            throw ManagementProblem(.forbidden, "an image is handed in by HTTP: POST /api/firmware/{model}/{version}")
+        }
         if case .reloadCertificates = command { return try await reload(requester) }
         do {
             switch command {
@@ -248,6 +251,8 @@ package actor Management {
             case .getModel(let model): return try await getModel(model)
             case .listFirmware(let model, let page): return try await listFirmware(model, page)
             case .getFirmware(let release): return try await getFirmware(release)
+            case .uploadFirmware(let release, let part): return try await uploadFirmware(release, part, requester)
+            case .examineFirmware: return try await examineFirmware()
             case .verifyFirmware(let release): return try await verifyFirmware(release, requester)
             case .approveFirmware(let release): return try await approveFirmware(release, requester)
             case .promoteFirmware(let release): return try await promoteFirmware(release, requester)
@@ -304,7 +309,8 @@ package actor Management {
         case .rotateURLKey(let revokes): try rotateURLKey(revokes: revokes, requester)
         case .reloadCertificates, .registerUser, .setUserPassword, .listSessions, .deleteSession, .listClients,
             .disconnectClient, .listRetained, .deleteRetained, .setLed, .sendCommand, .listModels, .getModel,
-            .listFirmware, .getFirmware, .verifyFirmware, .approveFirmware, .promoteFirmware, .blockFirmware,
+            .listFirmware, .getFirmware, .uploadFirmware, .examineFirmware, .verifyFirmware, .approveFirmware,
+            .promoteFirmware, .blockFirmware,
             .unblockFirmware, .deleteFirmware, .checkForUpdate:
             preconditionFailure("perform() sees to it")
         }

@@ -1,4 +1,5 @@
 package import Access
+internal import Cryptography
 package import Firmware
 package import JSON
 package import Store
@@ -46,6 +47,10 @@ package enum ManagementCommand: Sendable, Equatable {
     /// Nil: of all models.
     case listFirmware(ModelName?, PageRequest)
     case getFirmware(ReleaseName)
+    /// The next part of an image, of somebody at the machine itself.
+    case uploadFirmware(ReleaseName, UploadPart)
+    /// What is wrong with the tree.
+    case examineFirmware
     case verifyFirmware(ReleaseName)
     case approveFirmware(ReleaseName)
     case promoteFirmware(ReleaseName)
@@ -79,6 +84,15 @@ package enum ManagementCommand: Sendable, Equatable {
     case listCertificates(PageRequest)
     case listActivity(PageRequest, ActivityRequest)
     case reloadCertificates
+
+    /// A part of an image. The first begins an upload anew, whatever has come of it before; the last ends it.
+    package struct UploadPart: Sendable, Equatable {
+        package var offset: Int64
+        package var bytes: [UInt8]
+        package var isLast: Bool
+        /// With the last.
+        var fields = UploadFields()
+    }
 
     /// `page` from 1, `limit` from 1 to 500.
     package struct PageRequest: Sendable, Equatable {
@@ -120,6 +134,11 @@ package enum ManagementCommand: Sendable, Equatable {
             true
         default: false
         }
+    }
+
+    /// Whether only somebody at the machine itself asks so: others hand in what they have by HTTP.
+    var isLocal: Bool {
+        if case .uploadFirmware = self { true } else { false }
     }
 
     /// Whether a secret goes in or comes out: not over MQTT, where others may be listening.
@@ -214,6 +233,10 @@ extension ManagementCommand {
             let model = try members.optional("model", Fields.modelName)
             self = .listFirmware(model, try members.page())
         case "getFirmware": self = .getFirmware(try members.release())
+        case "uploadFirmware":
+            let release = try members.release()
+            self = .uploadFirmware(release, try members.uploadPart())
+        case "examineFirmware": self = .examineFirmware
         case "verifyFirmware": self = .verifyFirmware(try members.release())
         case "approveFirmware": self = .approveFirmware(try members.release())
         case "promoteFirmware": self = .promoteFirmware(try members.release())
@@ -356,6 +379,17 @@ extension ManagementCommand {
 
         mutating func release() throws(ManagementProblem) -> ReleaseName {
             ReleaseName(model: try model(), version: try Fields.version(text("version")))
+        }
+
+        mutating func uploadPart() throws(ManagementProblem) -> UploadPart {
+            let offset = try number("offset", 0...Int64(FirmwareDesk.Limits.imageBytes)) ?? 0
+            guard let bytes = Base64.standard.decode(try text("data").utf8) else {
+                throw mistyped("data", "a part of the image in Base64")
+            }
+            var part = UploadPart(offset: offset, bytes: bytes, isLast: try flag("last") ?? false)
+            part.fields.text = try optional("description", Fields.remark) ?? ""
+            part.fields.signature = try optional("signature", Fields.signature)
+            return part
         }
 
         mutating func modelRecord() throws(ManagementProblem) -> ModelRecord {

@@ -1,6 +1,7 @@
 // What may be stored, as values that can't be wrong.
 
 internal import Access
+internal import Cryptography
 internal import Firmware
 internal import FoundationEssentials
 internal import Store
@@ -139,6 +140,14 @@ enum Fields {
     }
 
     static let mostKeys = 16
+
+    /// Base64, of either alphabet.
+    static func signature(_ text: String) throws(ManagementProblem) -> [UInt8] {
+        guard let bytes = Base64.standard.decode(text.utf8) ?? Base64.url.decode(text.utf8),
+            (1...Firmware.Limits.signatureBytes).contains(bytes.count)
+        else { throw ManagementProblem(.invalidRequest, "'signature' is a detached signature in Base64") }
+        return bytes
+    }
 
     /// What somebody says about something.
     static func remark(_ text: String) throws(ManagementProblem) -> String {

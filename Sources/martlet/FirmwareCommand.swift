@@ -5,9 +5,13 @@ internal import JSON
 internal import Transport
 
 /// `martlet firmware`
-struct FirmwareCommand: ParsableCommand {
+struct FirmwareCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "firmware", abstract: "Firmware for ESP32 devices.", subcommands: [Verify.self])
+        commandName: "firmware", abstract: "Firmware for ESP32 devices.",
+        subcommands: [
+            Verify.self, Upload.self, List.self, Approve.self, Promote.self, Block.self, Remove.self, Check.self,
+            Model.self,
+        ])
 }
 
 extension FirmwareCommand {
@@ -71,9 +75,9 @@ extension FirmwareCommand {
             expectations.declaredVersion = declaredVersion
             expectations.partitionBytes = partitionSize?.bytes
             expectations.flashBytes = flashSize?.bytes
-            expectations.detachedSignature = try signature.map { try small($0, atMost: Limits.signatureBytes) }
+            expectations.detachedSignature = try signature.map { try smallFile($0, atMost: Limits.signatureBytes) }
             for path in key {
-                let pem = try small(path, atMost: Limits.keyBytes)
+                let pem = try smallFile(path, atMost: Limits.keyBytes)
                 do throws(TrustedKeys.Refusal) {
                     try expectations.keys.add(pem: pem)
                 } catch {
@@ -93,7 +97,7 @@ extension FirmwareCommand {
 }
 
 /// A whole file, of a few bytes.
-private func small(_ path: String, atMost limit: Int) throws(Failure) -> [UInt8] {
+func smallFile(_ path: String, atMost limit: Int) throws(Failure) -> [UInt8] {
     do throws(SystemError) {
         return try contents(ofFile: path, atMost: limit)
     } catch {

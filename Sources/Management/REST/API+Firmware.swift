@@ -18,7 +18,7 @@ extension API {
         let query = try call.query()
         var fields = UploadFields()
         fields.text = try query["description"]?.string.map(Fields.remark) ?? ""
-        fields.signature = try query["signature"]?.string.map(Self.signature)
+        fields.signature = try query["signature"]?.string.map(Fields.signature)
         let type = call.request.fields[.contentType]?.lowercased().prefix { $0 != ";" }.filter { $0 != " " } ?? ""
         // What curl says of --data-binary is none either.
         guard ["", "application/octet-stream", "application/x-www-form-urlencoded"].contains(type) else {
@@ -34,14 +34,6 @@ extension API {
             await desk.abandon(upload)
             throw error
         }
-    }
-
-    /// Base64, of either alphabet.
-    private static func signature(_ text: String) throws(ManagementProblem) -> [UInt8] {
-        guard let bytes = Base64.standard.decode(text.utf8) ?? Base64.url.decode(text.utf8),
-            (1...Firmware.Limits.signatureBytes).contains(bytes.count)
-        else { throw ManagementProblem(.invalidRequest, "'signature' is a detached signature in Base64") }
-        return bytes
     }
 
     // MARK: - Downloads
@@ -122,7 +114,7 @@ extension API {
 }
 
 /// What somebody says of an image besides it.
-struct UploadFields: Sendable {
+struct UploadFields: Sendable, Equatable {
     var text = ""
     /// Detached.
     var signature: [UInt8]?
