@@ -12,24 +12,6 @@ struct Draft: Equatable {
         self.listener = listener
     }
 
-    /// Whether a line says anything but what holds without it.
-    static func changesAnything(_ key: Configuration.Key, _ value: Value) throws(Problem) -> Bool {
-        // What is the default of this one depends on another key.
-        if key == .listenerAllowAnonymous { return true }
-        let before = Draft(configuration: .defaults(), listener: Configuration.Listener(port: 1))
-        var after = before
-        try after.assign(key, value, isFirst: true)
-        return after.meaning != before.meaning
-    }
-
-    /// With the defaults of access filled in, which the file's own words leave out.
-    private var meaning: Draft {
-        var meaning = self
-        meaning.listener.access = configuration.access(at: listener)
-        meaning.configuration.access = Configuration.Access()
-        return meaning
-    }
-
     mutating func assign(_ key: Configuration.Key, _ value: Value, isFirst: Bool) throws(Problem) {
         switch key.scope {
         case .listener, .namedListener: try assignListener(key, value)

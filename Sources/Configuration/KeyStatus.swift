@@ -6,8 +6,6 @@ extension Configuration.Key {
     package enum Status: Sendable, Equatable {
         /// The server does as it says.
         case honoured
-        /// It is parsed and checked, but only a value that the server does without being told is let through.
-        case notBuilt
         /// It has no effect, and one warning says why.
         case accepted(String)
     }
@@ -35,10 +33,9 @@ extension Configuration.Key {
         case .protocol, .webSocketsOrigin: .honoured
         case .baseURL, .registration, .corsOrigins, .trustedProxies, .jwtLifetime, .maxDevicesPerUser: .honoured
         case .deviceOfflineAfter, .activityRetention, .healthRetention: .honoured
+        case .firmwareURLTTL, .firmwareVerifier: .honoured
         // What they ask for at the latest has always been done already.
         case .autosaveInterval, .autosaveOnChanges: .honoured
-
-        case .firmwareURLTTL, .firmwareVerifier: .notBuilt
 
         case .persistenceFile: .accepted("what is kept lies in 'broker.db'")
         case .retainedPersistence: .accepted("it is an old name; what counts is 'persistence'")

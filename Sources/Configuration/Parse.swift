@@ -29,9 +29,9 @@ extension Configuration {
 
     /// Reads the bytes of `file`, whose name serves only errors and warnings.
     package static func parse(
-        _ bytes: [UInt8], file: String, including files: IncludedFiles = .unavailable, support: Support = .built
+        _ bytes: [UInt8], file: String, including files: IncludedFiles = .unavailable
     ) throws(ConfigurationError) -> Configuration {
-        var reader = Reader(settings: Settings(support: support), files: files)
+        var reader = Reader(settings: Settings(), files: files)
         try reader.read(bytes, file: file, isMain: true)
         return try reader.settings.finished()
     }
@@ -39,9 +39,9 @@ extension Configuration {
     /// With `MARTLET_<KEY>` in place of the global keys; a value replaces every line of the file with that key.
     /// The names that the tests use themselves, `MARTLET_BINARY` and `MARTLET_TEST_...`, are passed over.
     package func applying(
-        environment: [String: String], support: Support = .built
+        environment: [String: String]
     ) throws(ConfigurationError) -> Configuration {
-        var settings = Settings(overriding: self, support: support)
+        var settings = Settings(overriding: self)
         // Sorted, so that of several errors always the same one is told.
         for name in environment.keys.sorted() {
             guard name.hasPrefix("MARTLET_"), name != "MARTLET_BINARY", !name.hasPrefix("MARTLET_TEST_"),

@@ -8,7 +8,6 @@ extension Settings {
             try checkListeners()
             placeData()
         }
-        try checkSupport()
         if isOverriding { try checkStorage() }
         let new = warnings.sorted { $0.order < $1.order }.map(\.warning)
         configuration.warnings += new
@@ -116,14 +115,6 @@ extension Settings {
         return ConfigurationError(
             file: place?.file ?? "", line: place?.line,
             reason: "'\(what)' needs 'data_dir' or 'persistence true'")
-    }
-
-    /// The first line that asks for what this version doesn't have.
-    private func checkSupport() throws(ConfigurationError) {
-        guard let (position, what) = unbuilt.values.min(by: { $0.position.order < $1.position.order }) else { return }
-        throw ConfigurationError(
-            file: position.file, line: position.line,
-            reason: "\(what) is not built yet, and is not ignored; take it out if you can do without it")
     }
 
     private func error(_ reason: String, _ key: Configuration.Key, _ listener: Int? = nil) -> ConfigurationError {

@@ -1,13 +1,3 @@
-extension Configuration {
-    /// How much of the dialect a configuration may use.
-    package enum Support: Sendable {
-        /// What `Key.status` says that the server honours.
-        case built
-        /// Every key: for tests of what a key means before the server does.
-        case everything
-    }
-}
-
 /// A configuration while files, or the environment, are being applied: knows what came up, where, and for which
 /// listener.
 struct Settings {
@@ -35,22 +25,16 @@ struct Settings {
 
     private(set) var position = Position()
     private(set) var seen: [Place: Position] = [:]
-    private(set) var unbuilt: [Place: (position: Position, what: String)] = [:]
     private(set) var defaultListenerKey: (position: Position, name: String)?
     var warnings: [(order: Int, warning: ConfigurationWarning)] = []
     private var firstAccessKey: (position: Position, name: String)?
-    let support: Configuration.Support
     /// True for the environment, which changes no listener.
     let isOverriding: Bool
 
-    init(support: Configuration.Support) {
-        self.support = support
-        isOverriding = false
-    }
+    init() { isOverriding = false }
 
-    init(overriding configuration: Configuration, support: Configuration.Support) {
+    init(overriding configuration: Configuration) {
         self.configuration = configuration
-        self.support = support
         isOverriding = true
     }
 
@@ -98,7 +82,7 @@ struct Settings {
         guard !draft.isIgnored else { return }
         if let first, !key.addsUp { warnRepeated(key, name, first) }
         seen[place] = position
-        try judge(key, value, at: place)
+        if case .accepted(let reason) = key.status { warn("'\(value.name)' has no effect: \(reason)") }
     }
 
     /// The value without what Mosquitto doesn't look at: words behind those that it takes.
@@ -143,22 +127,6 @@ struct Settings {
         let other = first.line.map { first.file == position.file ? "line \($0)" : "\(first.file):\($0)" } ?? first.file
         let why = key.scope == .access ? ", for all listeners" : ""
         warn("'\(name)' a second time; this one counts\(why), and no longer \(other)")
-    }
-
-    // MARK: - What the server does with it
-
-    private mutating func judge(
-        _ key: Configuration.Key, _ value: Value, at place: Place
-    ) throws(Problem) {
-        var changes: Bool { get throws(Problem) { try Draft.changesAnything(key, value) } }
-        switch key.status {
-        case .accepted(let reason):
-            warn("'\(value.name)' has no effect: \(reason)")
-        case .honoured: break
-        case _ where support == .everything: break
-        case .notBuilt:
-            unbuilt[place] = try changes ? (position, value.described(words: key.words)) : nil
-        }
     }
 
     // MARK: - Listeners
@@ -212,11 +180,6 @@ struct Settings {
         guard isMain else { throw Problem("'include_dir' only counts in the main file; take it out here") }
         return try value(of: .includeDir, name: "include_dir", text: text).text
     }
-}
-
-extension Value {
-    /// For a line that is refused: with the value where that is a word, for a rest of a line may be long or secret.
-    func described(words: Int?) -> String { words == nil ? "'\(name)'" : "'\(name) \(printable(text))'" }
 }
 
 extension Configuration.Listener {

@@ -236,10 +236,6 @@ private func problem(_ bytes: [UInt8]) -> String? {
         ("MARTLET_PROTOCOL", "mqtt", "'protocol' belongs to a listener; only a file can set it"),
         ("MARTLET_MOUNT_POINT", "x", "'mount_point' belongs to a listener; only a file can set it"),
         (
-            "MARTLET_FIRMWARE_URL_TTL", "120s",
-            "'firmware_url_ttl 120s' is not built yet, and is not ignored; take it out if you can do without it"
-        ),
-        (
             "MARTLET_PLUGIN", "x",
             "'plugin' is about Mosquitto's plugins, which can't be loaded here; see 'password_file' and 'acl_file'"
         ),
@@ -274,9 +270,9 @@ private func problem(_ bytes: [UInt8]) -> String? {
 
     @Test func `leaves to each listener what per_listener_settings gave it`() throws {
         let file = try Configuration.parse(
-            Array("per_listener_settings true\nlistener 1883\n".utf8), file: "f.conf", support: .everything)
+            Array("per_listener_settings true\nlistener 1883\n".utf8), file: "f.conf")
         let error = #expect(throws: ConfigurationError.self) {
-            try file.applying(environment: ["MARTLET_PASSWORD_FILE": "/x"], support: .everything)
+            try file.applying(environment: ["MARTLET_PASSWORD_FILE": "/x"])
         }
         #expect(error?.reason == "'password_file' belongs to a listener; only a file can set it")
     }

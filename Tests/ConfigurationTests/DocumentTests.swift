@@ -26,7 +26,6 @@ import Testing
     private static func words(_ status: Configuration.Key.Status) -> String {
         switch status {
         case .honoured: "honoured"
-        case .notBuilt: "not built yet"
         case .accepted: "no effect"
         }
     }
@@ -51,10 +50,10 @@ import Testing
             guard let key = Configuration.Key(name: name), let value = Self.literal(row[1]) else { continue }
             let addsUp = [.logDest, .logType, .listener].contains(key)
             let text = "listener 1883\nallow_anonymous true\n"
-            let before = try Configuration.parse(Array(text.utf8), file: "f.conf", support: .everything)
+            let before = try Configuration.parse(Array(text.utf8), file: "f.conf")
             guard !addsUp, key != .allowAnonymous, key != .perListenerSettings else { continue }
             let after = try Configuration.parse(
-                Array("\(text)\(name) \(value)\n".utf8), file: "f.conf", support: .everything)
+                Array("\(text)\(name) \(value)\n".utf8), file: "f.conf")
             #expect(Self.meaning(after) == Self.meaning(before), "\(name) \(value)")
         }
     }
@@ -82,7 +81,7 @@ import Testing
         for part in parts {
             let example = part.components(separatedBy: "```")[0]
             let configuration = try Configuration.parse(
-                Array(example.utf8), file: "example.conf", support: .everything)
+                Array(example.utf8), file: "example.conf")
             #expect(configuration.warnings == [], "\(example)")
         }
     }

@@ -70,7 +70,7 @@ import Testing
             ),
         ] as [(String, [String])])
     func `says of each listener what it will allow`(_ text: String, _ expected: [String]) throws {
-        let configuration = try Configuration.parse(Array(text.utf8), file: "f.conf", support: .everything)
+        let configuration = try Configuration.parse(Array(text.utf8), file: "f.conf")
         #expect(configuration.explanation == expected)
     }
 
@@ -112,7 +112,7 @@ import Testing
     func `knows that devices, people and services of a data directory sign in too`(_ text: String, _ end: String) throws
     {
         let configuration = try Configuration.parse(
-            Array("data_dir /d\nlistener 8883\n\(text)".utf8), file: "f.conf", support: .everything)
+            Array("data_dir /d\nlistener 8883\n\(text)".utf8), file: "f.conf")
         #expect(configuration.explanation.count == 1)
         #expect(configuration.explanation[0].hasSuffix(". " + end), "\(configuration.explanation[0])")
     }
@@ -127,7 +127,7 @@ import Testing
             retain_available false
             max_inflight_messages 20
             """
-        let configuration = try Configuration.parse(Array(text.utf8), file: "f.conf", support: .everything)
+        let configuration = try Configuration.parse(Array(text.utf8), file: "f.conf")
         #expect(
             configuration.explanation.last
                 == "Limits: max_queued_messages without limit, max_packet_size 1000, persistent_client_expiration "
@@ -151,7 +151,7 @@ import Testing
 
     @Test func `keeps to its lines whatever the file says`() throws {
         let text = "listener 1883\nmount_point a\u{2028}b\u{202E}\npassword_file /p\u{85}q"
-        let configuration = try Configuration.parse(Array(text.utf8), file: "f.conf", support: .everything)
+        let configuration = try Configuration.parse(Array(text.utf8), file: "f.conf")
         #expect(configuration.explanation.count == 1)
         let isOneLine = !configuration.explanation[0].contains(where: \.isNewline)
         #expect(isOneLine)

@@ -28,9 +28,8 @@ import Testing
             for _ in 0..<Int.random(in: 1...4, using: &random) { Self.mutate(&bytes, using: &random) }
             let lines = bytes.count { $0 == UInt8(ascii: "\n") } + 1
             do throws(ConfigurationError) {
-                let support = iteration.isMultiple(of: 2) ? Configuration.Support.built : .everything
                 let configuration = try Configuration.parse(
-                    bytes, file: "f.conf", including: Self.included, support: support)
+                    bytes, file: "f.conf", including: Self.included)
                 #expect(!configuration.listeners.isEmpty && (20...268_435_460).contains(configuration.maxPacketSize))
                 #expect(configuration.explanation.count >= configuration.listeners.count)
             } catch {
@@ -51,7 +50,7 @@ import Testing
             for value in values {
                 do throws(ConfigurationError) {
                     let environment = ["MARTLET_" + key.uppercased(): value]
-                    _ = try Configuration.defaults().applying(environment: environment, support: .everything)
+                    _ = try Configuration.defaults().applying(environment: environment)
                 } catch {
                     #expect(error.line == nil && error.reason.contains("'\(key)"), "\(error)")
                 }

@@ -16,7 +16,7 @@ import Testing
                 }
                 throw ConfigurationError(file: path, reason: "no such file")
             })
-        return try Configuration.parse(Array(text.utf8), file: "f.conf", including: files, support: .everything)
+        return try Configuration.parse(Array(text.utf8), file: "f.conf", including: files)
     }
 
     @Test func `reads files in Mosquitto's order`() throws {

@@ -155,37 +155,11 @@ extension Edges {
             names: { (_) throws(ConfigurationError) -> [String] in [] },
             bytes: { (_) throws(ConfigurationError) -> [UInt8] in [] })
         do throws(ConfigurationError) {
-            _ = try Configuration.parse(Array(text.utf8), file: "f.conf", including: files, support: .everything)
+            _ = try Configuration.parse(Array(text.utf8), file: "f.conf", including: files)
             return nil
         } catch {
             return error.description
         }
-    }
-
-    @Test(arguments: Configuration.Key.allCases) func `that is not built does not stop the start with its default`(
-        _ key: Configuration.Key
-    ) throws {
-        guard key.status == .notBuilt, let value = Self.defaults[key] else { return }
-        let text = "listener 1883\nallow_anonymous true\n\(key.rawValue) \(value)\n"
-        #expect(try Configuration.parse(Array(text.utf8), file: "f.conf").warnings == [])
-    }
-
-    private static let defaults: [Configuration.Key: String] = [
-        .protocol: "mqtt", .checkRetainSource: "true", .requireCertificate: "false", .useIdentityAsUserName: "0",
-        .useSubjectAsUserName: "false", .disableClientCertDateChecks: "false", .tlsVersion: "tlsv1.2",
-        .registration: "local", .jwtLifetime: "24h", .loginAttempts: "10", .maxDevicesPerUser: "1000",
-        .firmwareURLTTL: "1h", .deviceOfflineAfter: "60", .activityRetention: "365d", .healthRetention: "30d",
-    ]
-
-    @Test(arguments: [
-        "firmware_url_ttl 2h", "firmware_verifier /bin/true",
-    ])
-    func `that is not built stops the start with anything else`(_ line: String) {
-        let text = "listener 1883\nallow_anonymous true\n\(line)\n"
-        let error = #expect(throws: ConfigurationError.self) {
-            try Configuration.parse(Array(text.utf8), file: "f.conf")
-        }
-        #expect(error?.line == 3 && error?.reason.contains("is not built yet") == true)
     }
 
     @Test func `that is refused at first may be mended further down`() throws {

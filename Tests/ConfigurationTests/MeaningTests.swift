@@ -1,14 +1,12 @@
 import Configuration
 import Testing
 
-private func parse(_ text: String, _ support: Configuration.Support = .everything) throws(ConfigurationError)
-    -> Configuration
-{
-    try Configuration.parse(Array(text.utf8), file: "f.conf", support: support)
+private func parse(_ text: String) throws(ConfigurationError) -> Configuration {
+    try Configuration.parse(Array(text.utf8), file: "f.conf")
 }
 
-private func warnings(_ text: String, _ support: Configuration.Support = .built) throws -> [String] {
-    try parse(text, support).warnings.map(\.description)
+private func warnings(_ text: String) throws -> [String] {
+    try parse(text).warnings.map(\.description)
 }
 
 @Suite struct `A key of a listener` {
@@ -171,7 +169,7 @@ private func warnings(_ text: String, _ support: Configuration.Support = .built)
                     + "line 2"
             ])
         #expect(
-            try warnings("per_listener_settings true\nlistener 1\nacl_file a\nlistener 2\nacl_file a", .everything)
+            try warnings("per_listener_settings true\nlistener 1\nacl_file a\nlistener 2\nacl_file a")
                 == [])
     }
 
@@ -179,7 +177,7 @@ private func warnings(_ text: String, _ support: Configuration.Support = .built)
         let text = "per_listener_settings true\nlistener 1\nper_listener_settings true\nper_listener_settings false"
         #expect(try parse(text).perListenerSettings)
         #expect(
-            try warnings(text, .everything) == [
+            try warnings(text) == [
                 "f.conf:4: warning: 'per_listener_settings' stays true, as it was set further up"
             ])
     }

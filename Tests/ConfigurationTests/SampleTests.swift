@@ -3,8 +3,7 @@ import Foundation
 import Testing
 
 /// Files as people write them, under `Samples`. The first line of each says what becomes of it: `# ok`, `# warnings N`,
-/// `# refused LINE TEXT` or `# refused FILE:LINE TEXT`, where TEXT begins the reason. A second line `# once built: ...`
-/// says what it comes to when every key is honoured, where that is something else.
+/// `# refused LINE TEXT` or `# refused FILE:LINE TEXT`, where TEXT begins the reason.
 enum Sample {
     static let folder = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "Samples")
 
@@ -33,11 +32,11 @@ enum Sample {
             })
     }
 
-    static func verdict(_ name: String, _ support: Configuration.Support) throws -> String {
+    static func verdict(_ name: String) throws -> String {
         let bytes = try bytes(name)
         do throws(ConfigurationError) {
-            let configuration = try Configuration.parse(bytes, file: name, including: included, support: support)
-                .applying(environment: [:], support: support)
+            let configuration = try Configuration.parse(bytes, file: name, including: included)
+                .applying(environment: [:])
             let count = configuration.warnings.count
             return count == 0 ? "ok" : "warnings \(count)"
         } catch {
@@ -47,14 +46,11 @@ enum Sample {
     }
 
     /// What the file says of itself.
-    static func expected(_ name: String, _ support: Configuration.Support) throws -> String {
+    static func expected(_ name: String) throws -> String {
         // Not by characters: CR LF is one.
-        let lines = try bytes(name).split(separator: UInt8(ascii: "\n"), maxSplits: 2)
-            .map { String(decoding: $0, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines) }
-        let today = String((lines.first ?? "").drop { $0 != "#" }.dropFirst(2))
-        let mark = "# once built: "
-        guard support == .everything, lines.count > 1, lines[1].hasPrefix(mark) else { return today }
-        return String(lines[1].dropFirst(mark.count))
+        let line = try bytes(name).prefix { $0 != UInt8(ascii: "\n") }
+        let text = String(decoding: line, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
+        return String(text.drop { $0 != "#" }.dropFirst(2))
     }
 }
 
@@ -64,16 +60,8 @@ enum Sample {
     }
 
     @Test(arguments: Sample.names) func `is accepted, warned about or refused`(_ name: String) throws {
-        try expect(name, .built)
-    }
-
-    @Test(arguments: Sample.names) func `comes to this when every key is honoured`(_ name: String) throws {
-        try expect(name, .everything)
-    }
-
-    private func expect(_ name: String, _ support: Configuration.Support) throws {
-        let expected = try Sample.expected(name, support)
-        let verdict = try Sample.verdict(name, support)
+        let expected = try Sample.expected(name)
+        let verdict = try Sample.verdict(name)
         #expect(expected.hasPrefix("refused ") ? verdict.hasPrefix(expected) : verdict == expected)
     }
 }

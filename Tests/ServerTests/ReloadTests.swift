@@ -4,8 +4,8 @@ import Testing
 
 @Suite struct `A configuration that is read again` {
     private func reloaded(_ old: String, _ new: String) throws -> (configuration: Configuration, kept: [String]) {
-        let running = try Configuration.parse(Array(old.utf8), file: "old", support: .everything)
-        return try Configuration.parse(Array(new.utf8), file: "new", support: .everything).reloaded(over: running)
+        let running = try Configuration.parse(Array(old.utf8), file: "old")
+        return try Configuration.parse(Array(new.utf8), file: "new").reloaded(over: running)
     }
 
     @Test func `brings limits and rules into force`() throws {

@@ -3,9 +3,6 @@ import Glibc
 
 /// Mosquitto or Martlet with the files of a scenario, in a folder of its own. Used on one thread.
 final class ScenarioBroker {
-    /// A key that the binary says is not built yet.
-    struct Waiting: Error { let reason: String }
-
     let kind: BrokerKind
     let directory: String
     let ports: [(name: String, port: UInt16)]
@@ -98,10 +95,6 @@ final class ScenarioBroker {
         let isUp = eventually(within: 20) { isListening || program.endIfOver() != nil }
         guard isUp, program.endIfOver() == nil else {
             let output = program.output
-            if kind == .martlet, let line = output.split(separator: "\n").first(where: { $0.contains("not built yet") })
-            {
-                throw Waiting(reason: String(line.drop { $0 != "'" }))
-            }
             throw Unexpected("\(kind.rawValue) does not listen; it said:\n\(output.suffix(2_000))")
         }
     }

@@ -20,8 +20,6 @@ struct ScenarioOutcome: Sendable {
         }
         do {
             martlet = try ScenarioRun(scenario, with: .martlet, certificates: certificates).run()
-        } catch let waiting as ScenarioBroker.Waiting {
-            waitsFor = waiting.reason
         } catch  where scenario.waitsFor != nil {
             waitsFor = scenario.waitsFor
         } catch {

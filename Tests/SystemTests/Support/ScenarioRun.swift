@@ -26,9 +26,7 @@ final class ScenarioRun {
             clients = [:]
         }
         return try scenario.steps.map { step in
-            do { return try perform(step).map(broker.normalised) } catch let error as ScenarioBroker.Waiting {
-                throw error
-            } catch {
+            do { return try perform(step).map(broker.normalised) } catch {
                 let said = broker.program.map { "\nThe broker said:\n\($0.output.suffix(1_500))" } ?? ""
                 throw Unexpected(
                     "\(scenario.file):\(step.line): `\(step.text)` with \(broker.kind.rawValue): \(error)\(said)")
