@@ -51,7 +51,7 @@ let package = Package(
         .target(
             name: "Fleet",
             dependencies: [
-                "JSON", "Locks", .product(name: "DequeModule", package: "swift-collections"),
+                "Firmware", "JSON", "Locks", .product(name: "DequeModule", package: "swift-collections"),
                 .product(name: "HeapModule", package: "swift-collections"),
             ],
             swiftSettings: settings),

@@ -44,6 +44,8 @@ package struct DeviceState: Sendable, Equatable {
     package var health: JSONValue?
     /// Milliseconds since 1970.
     package var healthTime: Int64?
+    /// The latest firmware that it was to have; nil: none yet. Kept apart from the rest.
+    package var deployment: Deployment?
     /// Messages that could not be read.
     package var unreadable = 0
 

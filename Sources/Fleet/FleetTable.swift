@@ -110,6 +110,21 @@ package struct FleetTable: Sendable {
         entries[device] = entry
     }
 
+    /// What became of a firmware for it.
+    package mutating func setDeployment(_ deployment: Deployment) {
+        entries[deployment.device]?.state.deployment = deployment
+    }
+
+    /// The latest of each device, by id.
+    package var deployments: [Deployment] { entries.values.compactMap(\.state.deployment).sorted { $0.id < $1.id } }
+
+    /// Something that it has said can't be read.
+    package mutating func noteUnreadable(_ device: String) {
+        guard entries[device] != nil else { return }
+        unreadableReports += 1
+        entries[device]?.state.unreadable += 1
+    }
+
     package func isBlocked(_ device: String) -> Bool? { entries[device]?.isBlocked }
 
     // MARK: - Connections

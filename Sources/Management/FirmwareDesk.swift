@@ -5,6 +5,12 @@ internal import HTTP
 internal import JSON
 internal import Store
 
+/// `firmware_verifier`: a command of the administrator's that has to approve of images as well.
+package protocol FirmwareVerifier: Sendable {
+    /// Nil: it has none. `image`: where it lies.
+    func objection(to image: String, _ model: String, _ version: String) async -> String?
+}
+
 /// The firmware in the data directory and what is known of it: takes uploads, judges them, says what devices shall run and
 /// opens what they fetch. An actor on a queue of its own, since it waits for the disk.
 actor FirmwareDesk {
@@ -32,6 +38,7 @@ actor FirmwareDesk {
     private let tree: FirmwareTree
     private let milliseconds: @Sendable () -> Int64
     private let report: @Sendable (String) -> Void
+    private let verifier: (any FirmwareVerifier)?
     private var uploads: [UInt64: Upload] = [:]
     private var nextUpload: UInt64 = 1
     /// What was wrong with what a model's files say, the last time: each is told once.
@@ -60,8 +67,8 @@ actor FirmwareDesk {
     /// Takes over what lies in the tree without being known, and forgets what lies there no more; on the caller's thread.
     /// `report`: for the log, what somebody who edits the tree should know. Throws `FirmwareTreeError`, or what the store does.
     init(
-        _ store: FleetStore, in dataDirectory: String, milliseconds: @escaping @Sendable () -> Int64,
-        report: @escaping @Sendable (String) -> Void
+        _ store: FleetStore, in dataDirectory: String, verifier: (any FirmwareVerifier)?,
+        milliseconds: @escaping @Sendable () -> Int64, report: @escaping @Sendable (String) -> Void
     ) throws {
         self.store = store
         let tree = try FirmwareTree(in: dataDirectory)
@@ -69,6 +76,7 @@ actor FirmwareDesk {
         self.tree = tree
         self.milliseconds = milliseconds
         self.report = report
+        self.verifier = verifier
     }
 
     // MARK: - Uploads
@@ -158,16 +166,24 @@ actor FirmwareDesk {
 
     // MARK: - From one state to the next
 
-    /// Reads the image again, against what is known of its model now. Throws where devices shall not have it; why is in its
-    /// record then.
-    func verify(_ release: ReleaseName, by doer: Doer) throws -> FirmwareRecord {
-        var record = try known(release)
+    /// Reads the image again, against what is known of its model now, and asks the administrator's own verifier. Throws where
+    /// devices shall not have it; why is in the log then, and in its record.
+    func verify(_ release: ReleaseName, by doer: Doer) async throws -> FirmwareRecord {
+        let uploaded = try known(release)
         guard let image = try tree.image(of: release) else {
             throw ManagementProblem(.unsoundFirmware, "the image of \(release) is gone from the disk")
         }
-        let analysis = try analyse(image, as: release, record.signature)
-        let isWhole = analysis.digest == record.digest
-        let problem = isWhole ? analysis.firstError?.text : "the image on the disk is not the one that was uploaded"
+        let analysis = try analyse(image, as: release, uploaded.signature)
+        let isWhole = analysis.digest == uploaded.digest
+        var problem = isWhole ? analysis.firstError?.text : "the image on the disk is not the one that was uploaded"
+        if problem == nil {
+            problem = await verifier?.objection(to: image.path, release.model.text, release.version.name)
+        }
+        // Meanwhile it may have become another, or nothing.
+        var record = try known(release)
+        guard record.id == uploaded.id else {
+            throw ManagementProblem(.wrongState, "\(release) has become another meanwhile")
+        }
         record.analysis = analysis.json.text
         if problem == nil {
             if record.state == .uploaded { record.state = .verified }

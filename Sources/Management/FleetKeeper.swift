@@ -38,12 +38,12 @@ package actor FleetKeeper: CommandDesk {
     private let executor = QueueExecutor("fleet", qos: .utility)
     package nonisolated var unownedExecutor: UnownedSerialExecutor { unsafe executor.asUnownedSerialExecutor() }
 
-    private let management: Management
-    private let live: LiveFleet
+    let management: Management
+    let live: LiveFleet
     private let store: FleetStore
     private let feed: FleetFeed
-    private let broker: any DeviceBroker
-    private let now: @Sendable () -> Moment
+    let broker: any DeviceBroker
+    let now: @Sendable () -> Moment
     private let report: @Sendable (String) -> Void
 
     /// What the disk has not taken yet.
@@ -55,7 +55,15 @@ package actor FleetKeeper: CommandDesk {
     private var heardAt: Int64
     /// Where devices have connected from, and to.
     private var addresses: [String: String] = [:]
-    private var hosts: [String: String] = [:]
+    private(set) var hosts: [String: String] = [:]
+
+    var deployments = DeploymentTable()
+    /// What devices were told, by number: which deployment that is of which device.
+    var offers: [UInt64: (deployment: String, device: String)] = [:]
+    /// To be told.
+    var dueOffers: [Deployment] = []
+    /// What the disk has not taken yet, the latest of each.
+    private var unsavedDeployments: [String: Deployment] = [:]
 
     // MARK: Commands
 
@@ -101,7 +109,13 @@ package actor FleetKeeper: CommandDesk {
                 expires: moment.monotonic + left, isQueued: true, isSent: false, isPublished: false)
             nextCommand += 1
         }
+        deployments.restore(live.withState { $0.table.deployments }, at: moment)
         live.setDesk(self)
+    }
+
+    func takeNumber() -> UInt64 {
+        defer { nextCommand += 1 }
+        return nextCommand
     }
 
     /// Takes what happens until it is cancelled.
@@ -127,6 +141,9 @@ package actor FleetKeeper: CommandDesk {
         await drain()
         await sendQueued()
         expireCommands()
+        note(deployments.advance(to: now()), at: now())
+        save()
+        await sendOffers()
     }
 
     /// The same for the end: all that is known goes to the disk.
@@ -141,11 +158,12 @@ package actor FleetKeeper: CommandDesk {
 
     // MARK: - What happens
 
-    private func drain() async {
+    func drain() async {
         let events = feed.take()
         let moment = now()
         var happened: [(what: Happening, moment: Moment)] = []
         var requests: [FleetRequest] = []
+        var actions: [(actions: [DeploymentTable.Action], moment: Moment)] = []
         live.withState { state in
             for (event, moment) in events {
                 var changes: [FleetTable.Change] = []
@@ -153,11 +171,13 @@ package actor FleetKeeper: CommandDesk {
                 case .connected(let device, let link, let address, let host):
                     (addresses[device], hosts[device]) = (address, host)
                     sendAgain(to: device)
+                    actions.append((deployments.cameOnline(device, at: moment), moment))
                     changes = [state.table.connected(device, link, at: moment)].compactMap(\.self)
                 case .ended(let device, let link, let reason):
                     changes = [state.table.ended(device, link, reason, at: moment)].compactMap(\.self)
                 case .message(let device, let topic, let payload):
                     changes = take(payload, device, topic, at: moment, &state)
+                    actions.append((report(payload, device, topic, at: moment, &state), moment))
                 case .delivered(_, let number): happened.append((.delivered(number), moment))
                 case .request(let person, let address, let payload):
                     requests.append(FleetRequest(person: person, address: address, payload: payload))
@@ -166,6 +186,9 @@ package actor FleetKeeper: CommandDesk {
             }
             let changes = state.table.advance(to: moment) + state.table.calm(at: moment)
             happened += changes.map { (note($0, &state), moment) }
+            for case (.change(.wentOffline(let device, _), _), let moment) in happened {
+                actions.append((deployments.wentOffline(device, at: moment), moment))
+            }
             for device in state.removed { forget(device) }
             state.removed = []
             for row in state.history.takeDue(at: moment) {
@@ -176,10 +199,12 @@ package actor FleetKeeper: CommandDesk {
         for (what, moment) in happened {
             switch what {
             case .change(let change, let isFlapping): record(change, isFlapping: isFlapping, at: moment)
-            case .delivered(let number): noteDelivered(number)
+            case .delivered(let number): noteDelivered(number, at: moment)
             }
         }
+        for (actions, moment) in actions { note(actions, at: moment) }
         save()
+        await sendOffers()
         answer(requests)
         await tell()
     }
@@ -270,21 +295,33 @@ package actor FleetKeeper: CommandDesk {
         activities.append((activity, isFlapping))
     }
 
-    private static func actor(_ device: String) -> String { "device:\(device)" }
+    static func actor(_ device: String) -> String { "device:\(device)" }
+
+    /// To be on the disk with the next batch, with what is said of it in the log.
+    func keep(_ deployment: Deployment, _ entry: (activity: Activity, isCounted: Bool)?) {
+        unsavedDeployments[deployment.id] = deployment
+        if let entry { activities.append(entry) }
+    }
+
+    /// At once; throws where the disk does not take it.
+    func keepNow(_ deployment: Deployment, _ activity: Activity) throws {
+        try store.save([], [], [deployment], [(activity, false)])
+        unsavedDeployments[deployment.id] = nil
+    }
 
     // MARK: - The disk
 
-    private func save() {
+    func save() {
         let states = live.withState { state in
             defer { state.unsaved = [] }
             return state.unsaved.sorted().compactMap { device in
                 state.table.state(of: device).map { (deviceId: device, state: $0) }
             }
         }
-        guard !states.isEmpty || !rows.isEmpty || !activities.isEmpty else { return }
+        guard !states.isEmpty || !rows.isEmpty || !activities.isEmpty || !unsavedDeployments.isEmpty else { return }
         do {
-            try store.save(states, rows, activities)
-            (rows, activities) = ([], [])
+            try store.save(states, rows, Array(unsavedDeployments.values), activities)
+            (rows, activities, unsavedDeployments) = ([], [], [:])
             if isFailing { isFailing = false }
         } catch {
             if !isFailing { report("what devices do is not on the disk: \(error)") }
@@ -395,10 +432,15 @@ package actor FleetKeeper: CommandDesk {
     /// It is deleted. One that is registered by this name later is another.
     private func forget(_ device: String) {
         (addresses[device], hosts[device]) = (nil, nil)
+        deployments.remove(device)
+        unsavedDeployments = unsavedDeployments.filter { $0.value.device != device }
         commands = commands.filter { $0.value.device != device }
     }
 
-    private func noteDelivered(_ number: UInt64) {
+    private func noteDelivered(_ number: UInt64, at moment: Moment) {
+        if let offer = offers.removeValue(forKey: number) {
+            return note(deployments.acknowledged(offer.deployment, of: offer.device, at: moment), at: moment)
+        }
         guard let pending = commands.removeValue(forKey: number) else { return }
         end(pending, .commandDelivered, Self.actor(pending.device))
     }

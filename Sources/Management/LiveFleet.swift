@@ -34,12 +34,19 @@ package final class LiveFleet: Sendable {
             if !isServing, state.isOnline { (state.isOnline, state.offlineReason) = (false, .serverRestarted) }
             table.add(device, state, isBlocked: isBlocked, at: now)
         }
+        for deployment in try store.latestDeployments() { table.setDeployment(deployment) }
         state = Lock(State(table: table))
     }
 
     func withState<Value>(_ body: (inout State) -> Value) -> Value { state.withLock { body(&$0) } }
 
     package func state(of device: String) -> DeviceState? { state.withLock { $0.table.state(of: device) } }
+
+    /// The id of the one that is under way; nil: none is.
+    func activeDeployment(of device: String) -> String? {
+        let latest = state(of: device)?.deployment
+        return latest.flatMap { $0.state.isOver ? nil : $0.id }
+    }
 
     package func setOfflineAfter(_ milliseconds: Int64) { state.withLock { $0.table.offlineAfter = milliseconds } }
 
@@ -143,9 +150,11 @@ extension DeviceState {
         text.add("ledState", .bool(ledState ?? false))
         text.add("status", status ?? .null)
         text.add("firmwareVersion", firmwareVersion)
-        text.add("targetVersion", nil)
-        text.add("otaStatus", "IDLE")
-        text.add("otaStartedAt", nil)
+        text.add("targetVersion", deployment?.version)
+        text.add("otaStatus", deployment?.state.rawValue ?? "IDLE")
+        text.add("otaProgress", deployment?.progress.map { .integer(Int64($0)) } ?? .null)
+        text.add("otaReason", deployment?.reason)
+        text.add("otaStartedAt", deployment.map { internetTime($0.created) })
         text.add("health", health ?? .object([:]))
         text.add("healthAt", healthTime.map(internetTime))
         text.add("lastHeap", health?["heap"] ?? .null)

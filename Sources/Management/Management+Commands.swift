@@ -1,5 +1,6 @@
 internal import Access
-internal import Fleet
+package import Firmware
+package import Fleet
 internal import JSON
 package import Store
 
@@ -7,6 +8,14 @@ package import Store
 package protocol CommandDesk: Sendable {
     /// Throws a `ManagementProblem`, or why the disk does not take it; then nothing was sent.
     func send(_ command: OutgoingCommand, by requester: Requester) async throws -> CommandReceipt
+
+    /// A device is told of a release. Throws a `ManagementProblem`, or why the disk does not take it; then it is not.
+    func start(_ release: ReleaseName, on device: String, by requester: Requester) async throws -> Deployment
+    func cancel(_ device: String, by requester: Requester) async throws -> Deployment
+    /// Nobody gets that release any more.
+    func stop(_ model: String, _ version: String, _ reason: String) async
+    /// By which a device can fetch a release from now on.
+    func address(of release: ReleaseName, for device: String) async -> String
 }
 
 /// A command that somebody gives.

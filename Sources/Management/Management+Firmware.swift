@@ -127,6 +127,7 @@ extension Management {
 
     func blockFirmware(_ release: ReleaseName, reason: String, _ requester: Requester) async throws -> JSONValue? {
         try await firmware.block(release, reason: reason, by: requester.doer)
+        await fleet.desk?.stop(release.model.text, release.version.name, "\(release) is blocked")
         return blocked(release, true)
     }
 

@@ -76,7 +76,9 @@ extension Management {
         let settings = settings()
         let health = try store.deleteHealth(before: now - settings.healthRetention, atMost: 5_000)
         let activity = try store.deleteActivity(before: now - settings.activityRetention, atMost: 5_000)
-        return health == 5_000 || activity == 5_000
+        let deployments = try store.deleteDeployments(before: now - settings.activityRetention, atMost: 5_000)
+        try dropOldURLKeys()
+        return health == 5_000 || activity == 5_000 || deployments == 5_000
     }
 
     package func optimizeStore() throws { try store.optimize() }

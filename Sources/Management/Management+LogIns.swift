@@ -41,6 +41,8 @@ package struct ManagementSettings: Sendable {
     package var baseURL: String?
     /// Where HTTPS is served; nil: nowhere.
     package var httpsPort: UInt16?
+    /// The same without TLS.
+    package var httpPort: UInt16?
 
     package init() {}
 }

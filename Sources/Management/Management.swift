@@ -83,6 +83,7 @@ package actor Management {
         _ store: FleetStore, in directory: DataDirectory,
         milliseconds: @escaping @Sendable () -> Int64 = currentMilliseconds,
         broker: (any BrokerKeeper)? = nil, passwords: (any PasswordDesk)? = nil,
+        verifier: (any FirmwareVerifier)? = nil,
         settings: @escaping @Sendable () -> ManagementSettings = { ManagementSettings() },
         isServing: Bool = false, now: @escaping @Sendable () -> Moment = { Moment(monotonic: 0, wall: 0) },
         reloadCertificates: (@Sendable () async throws -> Void)? = nil,
@@ -101,7 +102,8 @@ package actor Management {
         accounts = try store.accounts()
         fleet = try LiveFleet(
             store, offlineAfter: settings().deviceOfflineAfter, isServing: isServing, at: now())
-        firmware = try FirmwareDesk(store, in: directory.path, milliseconds: milliseconds, report: report)
+        firmware = try FirmwareDesk(
+            store, in: directory.path, verifier: verifier, milliseconds: milliseconds, report: report)
         self.now = now
     }
 
@@ -261,6 +263,8 @@ package actor Management {
             case .unblockFirmware(let release): return try await unblockFirmware(release, requester)
             case .deleteFirmware(let release): return try await deleteFirmware(release, requester)
             case .checkForUpdate(let id): return try await checkForUpdate(id, requester)
+            case .startDeployment(let id): return try await startDeployment(id, requester)
+            case .cancelDeployment(let id): return try await cancelDeployment(id, requester)
             default: return try performAtOnce(command, for: requester)
             }
         } catch let problem as ManagementProblem {
@@ -292,6 +296,7 @@ package actor Management {
         case .blockDevice(let id, let isBlocked): try blockDevice(id, isBlocked, requester)
         case .rotateDeviceCredentials(let id): try rotateDeviceCredentials(id, requester)
         case .deleteDevice(let id): try deleteDevice(id, requester)
+        case .listDeployments(let id, let page): try listDeployments(id, page, requester)
         case .setModel(let model): try setModel(model, requester)
         case .addService(let name, let policy): try addService(name, policy, requester)
         case .listServices(let page): try listServices(page)
@@ -311,7 +316,7 @@ package actor Management {
             .disconnectClient, .listRetained, .deleteRetained, .setLed, .sendCommand, .listModels, .getModel,
             .listFirmware, .getFirmware, .uploadFirmware, .examineFirmware, .verifyFirmware, .approveFirmware,
             .promoteFirmware, .blockFirmware,
-            .unblockFirmware, .deleteFirmware, .checkForUpdate:
+            .unblockFirmware, .deleteFirmware, .checkForUpdate, .startDeployment, .cancelDeployment:
             preconditionFailure("perform() sees to it")
         }
     }

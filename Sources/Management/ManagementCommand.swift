@@ -59,6 +59,9 @@ package enum ManagementCommand: Sendable, Equatable {
     case deleteFirmware(ReleaseName)
     /// Whether its device runs what it should.
     case checkForUpdate(DeviceId)
+    case startDeployment(DeviceId)
+    case cancelDeployment(DeviceId)
+    case listDeployments(DeviceId, PageRequest)
 
     case addService(ServiceName, policy: String)
     case listServices(PageRequest)
@@ -130,7 +133,8 @@ package enum ManagementCommand: Sendable, Equatable {
     var isForOwners: Bool {
         switch self {
         case .registerDevice, .getDevice, .updateDevice, .rotateDeviceCredentials, .deleteDevice, .setLed, .sendCommand,
-            .getDeviceHealth, .listDeviceActivity, .getDashboard, .checkForUpdate:
+            .getDeviceHealth, .listDeviceActivity, .getDashboard, .checkForUpdate, .startDeployment,
+            .cancelDeployment, .listDeployments:
             true
         default: false
         }
@@ -246,6 +250,11 @@ extension ManagementCommand {
         case "unblockFirmware": self = .unblockFirmware(try members.release())
         case "deleteFirmware": self = .deleteFirmware(try members.release())
         case "checkForUpdate": self = .checkForUpdate(try members.deviceId())
+        case "startDeployment": self = .startDeployment(try members.deviceId())
+        case "cancelDeployment": self = .cancelDeployment(try members.deviceId())
+        case "listDeployments":
+            let id = try members.deviceId()
+            self = .listDeployments(id, try members.page())
 
         case "addService":
             let service = try ServiceName(members.text("name"))

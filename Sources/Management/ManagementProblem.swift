@@ -45,6 +45,10 @@ package struct ManagementProblem: Error, Equatable, Sendable, CustomStringConver
         case unsoundFirmware = "unsound_firmware"
         /// Something else has to be done before.
         case wrongState = "wrong_state"
+        /// A device gets one firmware at a time.
+        case updateUnderWay = "update_under_way"
+        /// What the device would be told is more than it takes.
+        case packetLimit = "packet_limit"
         /// An address whose time is over.
         case expired
         /// Presence says that the device is not there.

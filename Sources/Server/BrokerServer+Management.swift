@@ -67,12 +67,30 @@ extension BrokerServer: PasswordDesk {
         settings.firmwareURLSeconds = management.firmwareURLLifetime.milliseconds / 1000
         settings.baseURL = management.baseURL
         settings.httpsPort = configuration.listeners.first { $0.application == .http && $0.tls.isOn }?.port
+        settings.httpPort = configuration.listeners.first { $0.application == .http && !$0.tls.isOn }?.port
         settings.tokenLifetime = management.tokenLifetime.milliseconds
         settings.maxDevicesPerUser = management.maxDevicesPerUser
         settings.deviceOfflineAfter = management.deviceOfflineAfter.milliseconds
         settings.activityRetention = management.activityRetention.milliseconds
         settings.healthRetention = management.healthRetention.milliseconds
         return settings
+    }
+}
+
+/// `firmware_verifier` gets the image, its model and its version as its last arguments.
+extension BrokerServer: FirmwareVerifier {
+    package func objection(to image: String, _ model: String, _ version: String) async -> String? {
+        guard let line = configuration.withLock({ $0.management.firmwareVerifier }) else { return nil }
+        let command = ExternalCommand(line, [image, model, version], patience: .seconds(60))
+        switch await command.run() {
+        case .exited(status: 0, _): return nil
+        case .exited(let status, let output):
+            let reason = output.split(whereSeparator: \.isNewline).first.map(String.init) ?? ""
+            return "firmware_verifier: \(reason.isEmpty ? "status \(status)" : reason)"
+        case .killed(let signal): return "firmware_verifier ended by signal \(signal)"
+        case .tooSlow: return "firmware_verifier took longer than a minute"
+        case .failed(let error): return "firmware_verifier can't be started: \(error)"
+        }
     }
 }
 

@@ -40,9 +40,10 @@ extension FleetStore {
     /// entry of the log that shall take the place of the one like it. Readers of accounts need not look again.
     package func save(
         _ states: [(deviceId: String, state: DeviceState)], _ health: [HealthRow],
-        _ activities: [(activity: Activity, isCounted: Bool)]
+        _ deployments: [Deployment] = [], _ activities: [(activity: Activity, isCounted: Bool)]
     ) throws {
         try writeQuietly { database in
+            for deployment in deployments { try save(deployment, in: database) }
             let insertState = try database.cachedStatement(
                 sql: """
                     INSERT OR REPLACE INTO device_state (device, online, last_seen, since, reason, sessions, led, status,

@@ -193,7 +193,7 @@ package struct Migration: Sendable {
                 ) STRICT, WITHOUT ROWID;
                 """),
         Migration(
-            version: 3, name: "models, firmware",
+            version: 3, name: "models, firmware, deployments",
             sql: """
                 -- What devices of one model have in common. One that nobody has described has no row.
                 CREATE TABLE model (
@@ -230,6 +230,30 @@ package struct Migration: Sendable {
                     promoted INTEGER,
                     UNIQUE (model, version)
                 ) STRICT, WITHOUT ROWID;
+
+                -- The way of one release to one device, kept when it is over.
+                CREATE TABLE deployment (
+                    id TEXT PRIMARY KEY NOT NULL,
+                    tenant INTEGER NOT NULL DEFAULT 1,
+                    device TEXT NOT NULL REFERENCES device (id) ON DELETE CASCADE,
+                    model TEXT NOT NULL,
+                    version TEXT NOT NULL,
+                    previous TEXT,
+                    actor TEXT NOT NULL,
+                    created INTEGER NOT NULL,
+                    state TEXT NOT NULL,
+                    since INTEGER NOT NULL,
+                    due INTEGER NOT NULL,
+                    progress INTEGER,
+                    reason TEXT,
+                    attempts INTEGER NOT NULL,
+                    offered INTEGER NOT NULL,
+                    reported_done INTEGER NOT NULL,
+                    on_its_word INTEGER NOT NULL,
+                    started INTEGER,
+                    ended INTEGER
+                ) STRICT, WITHOUT ROWID;
+                CREATE INDEX deployment_device ON deployment (device, id);
                 """),
     ]
 }

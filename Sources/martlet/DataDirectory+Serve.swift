@@ -41,6 +41,7 @@ struct OpenData {
             let store = try FleetStore(in: directory, version: martletVersion, now: currentMilliseconds())
             let management = try Management(
                 store, in: directory, broker: LiveBroker(server: server), passwords: server,
+                verifier: server,
                 settings: { server.managementSettings }, isServing: true, now: { .now },
                 reloadCertificates: { try server.reloadTLS() },
                 report: { logger.warning("firmware needs a look", metadata: ["why": "\($0)"]) },

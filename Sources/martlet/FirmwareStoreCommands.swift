@@ -158,7 +158,8 @@ extension FirmwareCommand {
             try await managing(data.path) { client in
                 let answer = try await client.perform("examineFirmware")
                 let problems = answer["problems"]?.array?.compactMap(\.string) ?? []
-                if json { ManagementOutput.print(answer.text) } else { problems.forEach { ManagementOutput.print($0) } }
+                let lines = json ? [answer.text] : problems
+                for line in lines { ManagementOutput.print(line) }
                 guard problems.isEmpty else { throw Failure(.failed, "\(problems.count) found") }
             }
         }

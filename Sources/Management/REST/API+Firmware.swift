@@ -1,6 +1,7 @@
 internal import Access
 internal import Cryptography
 internal import Firmware
+internal import Fleet
 internal import HTTP
 internal import HTTPTypes
 internal import JSON
@@ -52,11 +53,20 @@ extension API {
             case .expired: throw ManagementProblem(.expired, "this address has had its time")
             }
         }
-        guard accounts().devices[address.device]?.isBlocked == false,
+        guard accounts().devices[address.device]?.isBlocked == false, !wasCanceled(address),
             let (file, record) = try await management.firmware.open(address.release)
         else { throw ManagementProblem(.forbidden, "nobody gets this any more by this address") }
         let eTag = "\"\(hexadecimal(record.digest.prefix(16)))\""
         return .content(of: file, eTag: eTag, for: request)
+    }
+
+    /// Whether the update that it was made for has been canceled since.
+    private func wasCanceled(_ address: FirmwareURL) -> Bool {
+        guard let latest = management.fleet.state(of: address.device)?.deployment, latest.state == .canceled,
+            latest.model == address.release.model.text, latest.version == address.release.version.name
+        else { return false }
+        let made = (address.expires - management.settings().firmwareURLSeconds) * 1000
+        return made <= latest.ended ?? 0
     }
 
     // MARK: - Devices that ask
@@ -76,7 +86,8 @@ extension API {
         let url = management.firmwareURL(of: offer.release, for: device, from: origin(askedBy: call.request))
         return Answer(
             answer.merging([
-                "deployment": .null, "url": .string(url), "size": .integer(offer.size),
+                "deployment": .optional(management.fleet.activeDeployment(of: device)), "url": .string(url),
+                "size": .integer(offer.size),
                 "sha256": .string(hexadecimal(offer.digest)),
             ]) { $1 })
     }

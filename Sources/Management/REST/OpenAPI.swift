@@ -68,9 +68,13 @@ extension Routes {
         "online": boolean, "presence": ["type": "string", "enum": ["ONLINE", "OFFLINE", "NEVER_SEEN"]],
         "lastSeen": perhapsTime, "offlineAt": perhapsTime, "offlineReason": offlineReason, "flapping": boolean,
         "ledState": boolean, "status": anything, "firmwareVersion": perhapsText, "targetVersion": perhapsText,
-        "otaStatus": text(), "otaStartedAt": perhapsTime, "health": anything, "healthAt": perhapsTime,
+        "otaStatus": otaStatus, "otaProgress": ["type": ["integer", "null"]], "otaReason": perhapsText,
+        "otaStartedAt": perhapsTime, "health": anything, "healthAt": perhapsTime,
         "lastHeap": anything, "lastTemp": anything,
     ])
+    private static let otaStatus: JSONValue = [
+        "type": "string", "enum": .array(["IDLE"] + Deployment.State.allCases.map { .string($0.rawValue) }),
+    ]
     private static let offlineReason: JSONValue = [
         "type": ["string", "null"], "enum": .array(OfflineReason.allCases.map { .string($0.rawValue) } + [.null]),
     ]

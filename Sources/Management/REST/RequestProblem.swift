@@ -13,8 +13,8 @@ extension ManagementProblem.Code {
             .forbidden
         case .notFound: .notFound
         case .methodNotAllowed: .methodNotAllowed
-        case .alreadyExists, .lastAdmin, .ownAccount, .tooMany, .deviceOffline, .wrongState: .conflict
-        case .unsoundFirmware: .unprocessableContent
+        case .alreadyExists, .lastAdmin, .ownAccount, .tooMany, .deviceOffline, .wrongState, .updateUnderWay: .conflict
+        case .unsoundFirmware, .packetLimit: .unprocessableContent
         case .expired: .gone
         case .tooLarge: .contentTooLarge
         case .unsupportedMediaType: .unsupportedMediaType

@@ -1,4 +1,5 @@
 internal import Firmware
+internal import Fleet
 internal import HTTPTypes
 internal import JSON
 internal import Store
@@ -87,6 +88,26 @@ extension Routes {
                 ]
             ) { try await $0.checkForUpdate($1) },
             Route(
+                .post, "/api/ota/{deviceId}/start", "startDeployment",
+                "Let a device run what its model shall: it is told now, or when it comes", .people,
+                answer: ["deployment": deployment, "firmwareUrl": text()],
+                problems: [
+                    .notFound, .blocked, .wrongState, .updateUnderWay, .packetLimit, .storageFailed,
+                ]
+            ) { api, call in Answer(try await api.perform("startDeployment", call.device, call)) },
+            Route(
+                .post, "/api/ota/{deviceId}/cancel", "cancelDeployment",
+                "End an update that is under way, until the device says that it is done", .people,
+                answer: ["deployment": deployment], problems: [.notFound, .wrongState, .storageFailed]
+            ) { api, call in Answer(try await api.perform("cancelDeployment", call.device, call)) },
+            Route(
+                .get, "/api/ota/{deviceId}/history", "listDeployments", "Updates of a device, the latest first",
+                .people, query: paging, answer: list("history", of: deployment), problems: [.notFound]
+            ) { api, call in
+                let members = try call.query().merging(call.device) { $1 }
+                return Answer(try await api.perform("listDeployments", members, call))
+            },
+            Route(
                 .get, "/firmware/{model}/{version}/firmware.bin", "downloadFirmware",
                 "Fetch an image, or a range of it, by an address that was made for one device", .everybody,
                 query: ["d", "e", "k", "s"].map { .init(name: $0, schema: text(), about: "of the address") },
@@ -126,10 +147,18 @@ extension Routes {
         "analysis": ["type": "object"], "uploadedBy": text(), "createdAt": time, "verifiedAt": perhapsTime,
         "approvedBy": perhapsText, "approvedAt": perhapsTime, "promotedAt": perhapsTime, "blockedReason": perhapsText,
     ])
+    private static let deployment = object([
+        "id": id, "_id": id, "deviceId": text(), "model": text(), "fromVersion": perhapsText, "toVersion": text(),
+        "status": ["type": "string", "enum": .array(Deployment.State.allCases.map { .string($0.rawValue) })],
+        "progress": ["type": "integer", "minimum": 0, "maximum": 100], "reason": perhapsText, "attempts": number,
+        "triggeredBy": text(), "onItsWord": boolean, "createdAt": time, "startedAt": perhapsTime,
+        "endedAt": perhapsTime, "due": perhapsTime,
+    ])
     private static let blocking: [String: JSONValue] = ["model": text(), "version": text(), "blocked": boolean]
 }
 
 extension Call {
+    fileprivate var device: [String: JSONValue] { ["deviceId": .string(parameter("deviceId"))] }
     fileprivate var model: JSONValue { .string(parameter("model")) }
     fileprivate var release: [String: JSONValue] { ["model": model, "version": .string(parameter("version"))] }
 }
