@@ -169,7 +169,8 @@ let package = Package(
         .testTarget(
             name: "ServerTests",
             dependencies: [
-                "Access", "Broker", "Configuration", "MQTT", "Server", "Transport",
+                "Access", "Broker", "COpenSSL", "Configuration", "HTTP", "MQTT", "Server", "Transport",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: testSettings),

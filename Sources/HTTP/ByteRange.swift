@@ -58,19 +58,37 @@ extension Response {
     package static func content(
         _ bytes: [UInt8], type: String, eTag: String, for request: Request, _ fields: HTTPFields = [:]
     ) -> Response {
+        content(ofLength: bytes.count, type: type, eTag: eTag, for: request, fields) { part in
+            .bytes(part.count == bytes.count ? bytes : Array(bytes[part]))
+        }
+    }
+
+    /// The same of an open file with `size` bytes.
+    package static func content(
+        ofFile file: any ServedFile, size: Int, type: String, eTag: String, for request: Request,
+        _ fields: HTTPFields = [:]
+    ) -> Response {
+        content(ofLength: size, type: type, eTag: eTag, for: request, fields) { .file(FileBody(file, $0)) }
+    }
+
+    private static func content(
+        ofLength length: Int, type: String, eTag: String, for request: Request, _ fields: HTTPFields,
+        body: (Range<Int>) -> Body
+    ) -> Response {
         var fields = fields
         fields[.eTag] = eTag
         fields[.acceptRanges] = "bytes"
         guard !isUnchanged(request.fields, eTag: eTag) else { return Response(.notModified, fields) }
         fields[.contentType] = type
-        let range = request.method == .get ? ByteRange(request.fields, of: bytes.count, eTag: eTag) : .whole
+        // RFC 9110, 14.2: ranges are for GET.
+        let range = request.method == .get ? ByteRange(request.fields, of: length, eTag: eTag) : .whole
         switch range {
-        case .whole: return Response(.ok, fields, body: .bytes(bytes))
+        case .whole: return Response(.ok, fields, body: body(0..<length))
         case .part(let part):
-            fields[.contentRange] = "bytes \(part.lowerBound)-\(part.upperBound - 1)/\(bytes.count)"
-            return Response(.partialContent, fields, body: .bytes(Array(bytes[part])))
+            fields[.contentRange] = "bytes \(part.lowerBound)-\(part.upperBound - 1)/\(length)"
+            return Response(.partialContent, fields, body: body(part))
         case .unsatisfiable:
-            fields[.contentRange] = "bytes */\(bytes.count)"
+            fields[.contentRange] = "bytes */\(length)"
             fields[.contentType] = nil
             return Response(.rangeNotSatisfiable, fields)
         }

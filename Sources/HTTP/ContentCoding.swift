@@ -19,7 +19,11 @@ extension Response {
 
     /// With a body in gzip, where that is worth it and the client takes it.
     package mutating func compress(for request: HTTPFields) {
-        if case .bytes(let bytes) = body, bytes.count < Self.fewestBytesToCompress { return }
+        switch body {
+        case .bytes(let bytes) where bytes.count < Self.fewestBytesToCompress: return
+        case .file: return  // It goes as it lies on the disk.
+        case .bytes, .stream: break
+        }
         guard head.mayHaveBody, head.status != .partialContent, head.headerFields[.contentEncoding] == nil,
             head.headerFields[.contentType].map(Self.gains) ?? false
         else { return }
@@ -33,6 +37,7 @@ extension Response {
                 try await write(compressing)
                 try await compressing.finish()
             }
+        case .file: return
         }
         head.headerFields[.contentEncoding] = "gzip"
         // Other bytes are another representation (RFC 9110, 8.8.3.3); byte ranges are of the plain one.

@@ -50,12 +50,35 @@ package protocol BodyWriter: Sendable {
     func write(_ bytes: [UInt8]) async throws
 }
 
+/// An open file. It is closed when nobody holds it any more.
+package protocol ServedFile: AnyObject, Sendable {
+    var descriptor: CInt { get }
+}
+
+/// A part of an open file, as a body. The file has to stay as it is while it is sent: of one that gets shorter only a part
+/// comes, and then the connection ends, for its length was promised.
+package struct FileBody: Sendable {
+    package let file: any ServedFile
+    /// What of it has not been taken yet.
+    package private(set) var range: Range<Int>
+
+    package init(_ file: any ServedFile, _ range: Range<Int>) {
+        precondition(range.lowerBound >= 0, "files have no bytes before their beginning")
+        self.file = file
+        self.range = range
+    }
+
+    package mutating func take(_ count: Int) { range = (range.lowerBound + count)..<range.upperBound }
+}
+
 /// What answers a request.
 package struct Response: Sendable {
     package enum Body: Sendable {
         case bytes([UInt8])
         /// Written as it is made. `length`: bytes, if they are known before; then all of them have to come.
         case stream(length: Int?, @Sendable (any BodyWriter) async throws -> Void)
+        /// Goes from the disk to the client as fast as that takes it, without anybody who writes it.
+        case file(FileBody)
     }
 
     package var head: HTTPResponse

@@ -39,6 +39,8 @@ final class HTTPConnection {
     /// What has come and is not taken.
     var input: [UInt8] = []
     var output = OutputBuffer()
+    /// What of the answer at hand comes from a file, behind the output.
+    var file: FileBody?
     var body: BodyPipe?
     var task: Task<Void, Never>?
     /// Waits for the output to have room.
@@ -76,5 +78,7 @@ final class HTTPConnection {
         isLoopback: listener.socket.address.isLoopback && listener.awaitedHeader == nil,
         port: listener.socket.address.port)
 
+    /// All that has been said has left.
+    var hasSentAll: Bool { output.isEmpty && file == nil }
     var isPaused: Bool { body?.isFull ?? false }
 }

@@ -27,6 +27,8 @@ struct HTTPCore: ~Copyable {
     /// Output at which whoever writes an answer waits, and at which it goes on.
     static let fullBytes = 128 << 10
     static let roomBytes = 32 << 10
+    /// Of files, that one connection is sent in a turn: who takes them fast does not hold up the others.
+    static let fileBytesPerTurn = 256 << 10
     /// Reads of one connection in a turn.
     static let readsPerTurn = 4
 
@@ -217,6 +219,7 @@ struct HTTPCore: ~Copyable {
         connection.writer = nil
         connection.task?.cancel()
         connection.task = nil
+        connection.file = nil
         reception.hurry(now: now)
     }
 
@@ -343,7 +346,7 @@ struct HTTPCore: ~Copyable {
                     noteBody(connection)
                 case .end:
                     connection.body?.finish()
-                    connection.deadline = connection.output.isEmpty ? nil : now + Times.writing
+                    connection.deadline = connection.hasSentAll ? nil : now + Times.writing
                     if case .reading = connection.phase { connection.protocolState.answered() }
                 case .nothing:
                     if connection.protocolState.isReadingHead, offset < bytes.count,
@@ -376,7 +379,7 @@ struct HTTPCore: ~Copyable {
         guard let began = connection.bodyBegan else { return }
         if connection.isPaused {
             connection.pausedSince = connection.pausedSince ?? now
-            connection.deadline = connection.output.isEmpty ? nil : now + Times.writing
+            connection.deadline = connection.hasSentAll ? nil : now + Times.writing
         } else {
             // As much as it may have in all, and no more of that in silence than at the start.
             let end = began + Times.body + Int64(connection.bodyBytes / Times.bodyBytesPerSecond) * 1000
@@ -467,6 +470,23 @@ struct HTTPCore: ~Copyable {
         flushAll()
     }
 
+    /// The loop sends the file itself, whenever the client takes more of it: nobody else waits for that, and nothing of it is in
+    /// memory but, over TLS, one record. Reading it may wait for a disk, and all of HTTP with it, for as long as one seek takes:
+    /// the kernel reads ahead, and a fleet that updates asks for the same few files, which are in memory from the first
+    /// download on. MQTT is on other loops, and does not notice.
+    mutating func answer(_ response: HTTPResponse, _ file: FileBody, for token: UInt64) {
+        updateTime()
+        guard let connection = connection(of: token), case .handling = connection.phase, let asked = connection.asked
+        else { return }
+        begin(response, response.mayHaveBody ? .length(file.range.count) : .none, connection)
+        if response.mayHaveBody, !asked.isHead, !file.range.isEmpty {
+            connection.file = file
+        } else {
+            completeAnswer(connection)
+        }
+        flushAll()
+    }
+
     mutating func beginAnswer(_ response: HTTPResponse, length: Int?, for token: UInt64) -> Bool {
         updateTime()
         guard let connection = connection(of: token), case .handling = connection.phase, let asked = connection.asked
@@ -552,7 +572,7 @@ struct HTTPCore: ~Copyable {
         flushAll()
     }
 
-    /// All of the answer is in the output.
+    /// All of the answer is in the output, or has left.
     private mutating func completeAnswer(_ connection: HTTPConnection) {
         connection.task = nil
         connection.body?.fail(.connectionLost)
@@ -626,14 +646,16 @@ struct HTTPCore: ~Copyable {
         guard self.connection(of: connection.token) != nil else { return }
         var hasMoved = false
         if !connection.isBlocked {
-            switch connection.output.flush(to: connection.stream, pool: &pool) {
-            case .bytes(let count):
-                figures.bytesSent += UInt64(count)
-                hasMoved = count > 0
-            case .wouldBlock: break
-            case .failed: return close(connection)
+            guard let count = send(connection) else { return close(connection) }
+            figures.bytesSent += UInt64(count)
+            hasMoved = count > 0
+            let isFileOver = connection.file?.range.isEmpty ?? false
+            if isFileOver { connection.file = nil }
+            connection.isBlocked = !connection.hasSentAll
+            if isFileOver {
+                completeAnswer(connection)
+                guard self.connection(of: connection.token) != nil else { return }
             }
-            connection.isBlocked = !connection.output.isEmpty
         }
         if connection.output.count <= Self.roomBytes, let writer = connection.writer {
             connection.writer = nil
@@ -644,7 +666,7 @@ struct HTTPCore: ~Copyable {
             takeInput(connection)
             guard self.connection(of: connection.token) != nil else { return }
         }
-        if connection.output.isEmpty {
+        if connection.hasSentAll {
             switch connection.phase {
             case .closing: return linger(connection)
             case .upgrading: return depart(connection)
@@ -659,6 +681,53 @@ struct HTTPCore: ~Copyable {
             connection.deadline = now + Times.writing
         }
         updateWatch(connection)
+    }
+
+    /// Sends what is in the output, and then as much as a turn may of the file behind it, until the client takes no more. Returns
+    /// how many bytes; nil: the connection can't go on.
+    private mutating func send(_ connection: HTTPConnection) -> Int? {
+        var (total, ofFile) = (0, 0)
+        while true {
+            if !connection.output.isEmpty {
+                switch connection.output.flush(to: connection.stream, pool: &pool) {
+                case .bytes(let count): total += count
+                case .wouldBlock: return total
+                case .failed: return nil
+                }
+            }
+            guard connection.output.isEmpty, var file = connection.file, !file.range.isEmpty,
+                ofFile < Self.fileBytesPerTurn
+            else { return total }
+            let part = file.range.prefix(
+                connection.stream.isSecure ? OutputBuffer.recordBytes : Self.fileBytesPerTurn - ofFile)
+            let count: Int
+            do throws(SystemError) {
+                if connection.stream.isSecure {
+                    count = try connection.output.append(fromFile: file.file.descriptor, part, pool: &pool)
+                } else {
+                    switch connection.stream.write(fromFile: file.file.descriptor, part) {
+                    case .bytes(let some): count = some
+                    case .wouldBlock: return total
+                    case .failed(.system(let error)): throw error
+                    case .failed: return nil
+                    }
+                    total += count
+                }
+            } catch {
+                guard error.code != EPIPE, error.code != ECONNRESET else { return nil }
+                return noteUnsent(connection, "\(error)")
+            }
+            guard count > 0 else { return noteUnsent(connection, "it has become shorter meanwhile") }
+            ofFile += count
+            file.take(count)
+            connection.file = file
+        }
+    }
+
+    private func noteUnsent(_ connection: HTTPConnection, _ reason: String) -> Int? {
+        log.warning(
+            "a file can't be sent", metadata: ["path": "\(connection.asked?.path ?? "")", "reason": "\(reason)"])
+        return nil
     }
 
     private mutating func linger(_ connection: HTTPConnection) {
@@ -684,7 +753,7 @@ struct HTTPCore: ~Copyable {
                 unannounced.append(connection)
             }
         }
-        if !connection.output.isEmpty { wanted |= EPOLLOUT.rawValue }
+        if !connection.hasSentAll { wanted |= EPOLLOUT.rawValue }
         guard wanted != connection.watched else { return }
         connection.watched = wanted
         loop.change(connection.stream.rawDescriptor, as: connection.token, for: wanted)

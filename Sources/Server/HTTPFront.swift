@@ -46,6 +46,9 @@ actor HTTPFront: LoopActor {
     func answer(_ response: HTTPResponse, _ body: [UInt8], for token: UInt64) {
         core.answer(response, body, for: token)
     }
+    func answer(_ response: HTTPResponse, _ file: FileBody, for token: UInt64) {
+        core.answer(response, file, for: token)
+    }
     func beginAnswer(_ response: HTTPResponse, length: Int?, for token: UInt64) -> Bool {
         core.beginAnswer(response, length: length, for: token)
     }
@@ -73,6 +76,8 @@ struct HTTPAnswer: BodyWriter {
         switch response.body {
         case .bytes(let bytes):
             front.post { $0.answer(response.head, bytes, for: token) }
+        case .file(let file):
+            front.post { $0.answer(response.head, file, for: token) }
         case .stream(let length, let write):
             guard await front.beginAnswer(response.head, length: length, for: token) else { return }
             do {

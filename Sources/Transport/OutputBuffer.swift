@@ -1,3 +1,5 @@
+import Glibc
+
 /// Bytes on their way to one peer. Collects what a turn produces, so that it leaves in one write; a long message is
 /// not copied but referred to.
 package struct OutputBuffer: Sendable {
@@ -9,7 +11,7 @@ package struct OutputBuffer: Sendable {
     }
 
     /// Of one record of TLS (RFC 8446 5.1).
-    private static let recordBytes = 16 << 10
+    package static let recordBytes = 16 << 10
 
     private var bytes: [UInt8] = []
     /// How much of `bytes` has gone.
@@ -43,6 +45,28 @@ package struct OutputBuffer: Sendable {
         guard offset < part.count else { return }
         shared.append(Shared(position: bytes.count, bytes: part, sent: offset))
         sharedCount += part.count - offset
+    }
+
+    /// Appends a range of an open file, or what there is of it; returns how much that is. The corresponding C function is
+    /// `pread`.
+    package mutating func append(
+        fromFile file: CInt, _ range: Range<Int>, pool: inout BufferPool
+    ) throws(SystemError) -> Int {
+        if bytes.capacity == 0 { bytes = pool.take() }
+        let start = bytes.count
+        bytes += repeatElement(0, count: range.count)
+        var result = -1
+        repeat {
+            result = unsafe bytes.withUnsafeMutableBytes { buffer in
+                let free = unsafe UnsafeMutableRawBufferPointer(rebasing: buffer[start...])
+                return unsafe pread(file, free.baseAddress, free.count, off_t(range.lowerBound))
+            }
+        } while result < 0 && errno == EINTR
+        let code = errno
+        bytes.removeLast(range.count - max(result, 0))
+        guard result >= 0 else { throw SystemError(code, during: "pread") }
+        if result > 0 { appended &+= 1 }
+        return result
     }
 
     /// Appends all that `other` holds, which is empty then.

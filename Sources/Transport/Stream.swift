@@ -101,6 +101,18 @@ package final class Stream: Sendable {
         }
     }
 
+    /// Lets the kernel copy a range of an open file, as much as the socket takes; where the file has ended before, nothing. Not
+    /// over TLS, where somebody has to encrypt. The process has to ignore SIGPIPE, as OpenSSL wants it too. The corresponding
+    /// C function is `sendfile`.
+    package func write(fromFile file: CInt, _ range: Range<Int>) -> WriteResult {
+        precondition(tls == nil, "a file would leave in plain text")
+        var offset = off_t(range.lowerBound)
+        let count = unsafe sendfile(descriptor.rawValue, file, &offset, range.count)
+        if count >= 0 { return .bytes(count) }
+        return errno == EAGAIN || errno == EINTR
+            ? .wouldBlock : .failed(.system(SystemError(errno, during: "sendfile")))
+    }
+
     /// Says to the peer that nothing more comes, and throws away what it has sent: closing with bytes unread would
     /// reset the connection and could take our last packet with it. The corresponding C function is `shutdown`.
     package func finish() {

@@ -71,13 +71,15 @@ private func fields(_ pairs: (HTTPField.Name, String)...) -> HTTPFields {
 @Suite struct `Content that lies there whole` {
     private let bytes = Array("0123456789".utf8)
 
-    private func response(_ pairs: (HTTPField.Name, String)..., method: HTTPRequest.Method = .get) throws -> Response {
+    private func request(_ pairs: [(HTTPField.Name, String)], _ method: HTTPRequest.Method) throws -> Request {
         let lines = pairs.map { "\($0.0.rawName): \($0.1)\r\n" }.joined()
         let head = try head("\(method.rawValue) / HTTP/1.1\r\nHost: a\r\n\(lines)\r\n")
         let peer = Peer(address: [], host: "", isSecure: false, listener: 0, isLoopback: true, port: 0)
-        return .content(
-            bytes, type: "text/plain", eTag: "\"t\"", for: Request(head: head, body: .empty, peer: peer),
-            [.vary: "Origin"])
+        return Request(head: head, body: .empty, peer: peer)
+    }
+
+    private func response(_ pairs: (HTTPField.Name, String)..., method: HTTPRequest.Method = .get) throws -> Response {
+        .content(bytes, type: "text/plain", eTag: "\"t\"", for: try request(pairs, method), [.vary: "Origin"])
     }
 
     private func body(_ response: Response) -> [UInt8]? {
@@ -106,6 +108,26 @@ private func fields(_ pairs: (HTTPField.Name, String)...) -> HTTPFields {
         // RFC 9110, 14.2: only GET has ranges.
         #expect(try response((.range, "bytes=0-1"), method: .head).head.status == .ok)
     }
+
+    @Test(arguments: [nil, "bytes=0-", "bytes=7-99", "bytes=-3", "bytes=10-"], [HTTPRequest.Method.get, .head])
+    func `is answered in the same way if it is a file`(_ range: String?, _ method: HTTPRequest.Method) throws {
+        for fields in [[], [(.ifRange, "\"u\"")], [(.ifNoneMatch, "*")]] as [[(HTTPField.Name, String)]] {
+            let request = try request(range.map { [(.range, $0)] + fields } ?? fields, method)
+            let plain = Response.content(bytes, type: "text/plain", eTag: "\"t\"", for: request)
+            var response = Response.content(
+                ofFile: NoFile(), size: bytes.count, type: "text/plain", eTag: "\"t\"", for: request)
+            #expect(response.head == plain.head)
+            switch response.body {
+            case .file(let file): #expect(Array(bytes[file.range]) == body(plain))
+            case .bytes(let bytes): #expect(bytes.isEmpty && body(plain) == [])
+            case .stream: Issue.record("a file is no stream")
+            }
+            response.compress(for: [.acceptEncoding: "gzip"])
+            #expect(response.head == plain.head)
+        }
+    }
+
+    private final class NoFile: ServedFile { var descriptor: CInt { -1 } }
 
     @Test func `is not sent to who has it, whatever part they want`() throws {
         let response = try response((.range, "bytes=0-1"), (.ifNoneMatch, "\"t\""))

@@ -49,7 +49,7 @@ private final class Once: @unchecked Sendable {
 private typealias Load = `A mailbox between shards`
 
 /// Runs `body`, which blocks, where the cooperative threads don't wait for it.
-private func withBlockingThreads<Result: Sendable>(_ body: @escaping @Sendable () -> Result) async -> Result {
+func withBlockingThreads<Result: Sendable>(_ body: @escaping @Sendable () -> Result) async -> Result {
     await withCheckedContinuation { continuation in
         DispatchQueue.global().async { continuation.resume(returning: body()) }
     }
