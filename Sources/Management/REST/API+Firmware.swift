@@ -10,30 +10,89 @@ internal import Store
 extension API {
     // MARK: - Uploads
 
-    /// `POST /api/firmware/{model}/{version}`: the body is the image, as it comes; what can't be told in it goes into the
-    /// query. Nothing stays of one that does not come to its end.
+    /// `POST /api/firmware/{model}/{version}`: the body is the image, as it comes, and what can't be told in it goes into the
+    /// query; or it is a form with the image as its file. Nothing stays of one that does not come to its end.
     func uploadFirmware(_ call: Call) async throws -> Answer {
         let release = ReleaseName(
             model: try Fields.modelName(call.parameter("model")), version: try Fields.version(call.parameter("version"))
         )
-        let query = try call.query()
         var fields = UploadFields()
-        fields.text = try query["description"]?.string.map(Fields.remark) ?? ""
-        fields.signature = try query["signature"]?.string.map(Fields.signature)
+        for (name, value) in try call.query() { try fields.set(name, value.string ?? "") }
+        let reader: MultipartReader?
+        do throws(MultipartReader.Malformed) {
+            reader = try MultipartReader(contentType: call.request.fields[.contentType] ?? "")
+        } catch {
+            throw ManagementProblem(.invalidRequest, error.reason)
+        }
         let type = call.request.fields[.contentType]?.lowercased().prefix { $0 != ";" }.filter { $0 != " " } ?? ""
-        // What curl says of --data-binary is none either.
-        guard ["", "application/octet-stream", "application/x-www-form-urlencoded"].contains(type) else {
-            throw ManagementProblem(.unsupportedMediaType, "an image comes as application/octet-stream")
+        // What curl says of --data-binary is no type either.
+        let plainTypes = ["", "application/octet-stream", "application/x-www-form-urlencoded"]
+        guard reader != nil || plainTypes.contains(type) else {
+            throw ManagementProblem(
+                .unsupportedMediaType, "an image comes as application/octet-stream or in multipart/form-data")
         }
         let desk = management.firmware
         let upload = try await desk.begin(release)
         do {
-            while let part = try await call.request.body.next() { try await desk.append(part, to: upload) }
+            if let reader {
+                try await take(call.request.body, reader, upload, &fields)
+            } else {
+                while let part = try await call.request.body.next() { try await desk.append(part, to: upload) }
+            }
             let firmware = try await management.finishUpload(upload, of: release, fields, call.requester)
             return Answer(firmware, ["message": "uploaded"])
         } catch {
             await desk.abandon(upload)
             throw error
+        }
+    }
+
+    /// A form: one part is a file, the others are the names of the query.
+    private func take(
+        _ body: BodyPipe, _ reader: MultipartReader, _ upload: UInt64, _ fields: inout UploadFields
+    ) async throws {
+        var reader = reader
+        var part: MultipartReader.Part?
+        var value: [UInt8] = []
+        var hasFile = false
+        while let chunk = try await body.next() {
+            reader.push(chunk)
+            while let event = try Self.event(&reader) {
+                switch event {
+                case .part(let begun):
+                    guard begun.fileName == nil || !hasFile else {
+                        throw ManagementProblem(.invalidRequest, "the form has more than one file")
+                    }
+                    hasFile = hasFile || begun.fileName != nil
+                    (part, value) = (begun, [])
+                case .bytes(let bytes) where part?.fileName != nil:
+                    try await management.firmware.append(bytes, to: upload)
+                case .bytes(let bytes):
+                    value += bytes
+                    guard value.count <= Self.bodyBytes else {
+                        throw ManagementProblem(.tooLarge, "a field of the form has at most \(Self.bodyBytes) bytes")
+                    }
+                case .partEnd:
+                    if let part, part.fileName == nil {
+                        try fields.set(part.name, String(decoding: value, as: UTF8.self))
+                    }
+                case .end: break
+                }
+            }
+        }
+        do throws(MultipartReader.Malformed) {
+            try reader.finish()
+        } catch {
+            throw ManagementProblem(.invalidRequest, error.reason)
+        }
+        guard hasFile else { throw ManagementProblem(.invalidRequest, "the form has no file") }
+    }
+
+    private static func event(_ reader: inout MultipartReader) throws(ManagementProblem) -> MultipartReader.Event? {
+        do throws(MultipartReader.Malformed) {
+            return try reader.event()
+        } catch {
+            throw ManagementProblem(.invalidRequest, error.reason)
         }
     }
 
@@ -57,7 +116,9 @@ extension API {
             let (file, record) = try await management.firmware.open(address.release)
         else { throw ManagementProblem(.forbidden, "nobody gets this any more by this address") }
         let eTag = "\"\(hexadecimal(record.digest.prefix(16)))\""
-        return .content(of: file, eTag: eTag, for: request)
+        return .content(
+            ofFile: file, size: file.count, type: "application/octet-stream", eTag: eTag, for: request,
+            [.cacheControl: "private, no-transform"])
     }
 
     /// Whether the update that it was made for has been canceled since.
@@ -129,6 +190,14 @@ struct UploadFields: Sendable, Equatable {
     var text = ""
     /// Detached.
     var signature: [UInt8]?
+
+    mutating func set(_ name: String, _ value: String) throws(ManagementProblem) {
+        switch name {
+        case "description": text = try Fields.remark(value)
+        case "signature": signature = try Fields.signature(value)
+        default: throw ManagementProblem(.invalidRequest, "an upload does not take '\(name.prefix(64))'")
+        }
+    }
 }
 
 extension Management {
@@ -149,34 +218,4 @@ extension Management {
     }
 }
 
-extension Response {
-    /// A release: the part of it that a GET or HEAD asks for.
-    fileprivate static func content(of file: OpenFile, eTag: String, for request: Request) -> Response {
-        var fields: HTTPFields = [
-            .eTag: eTag, .acceptRanges: "bytes", .contentType: "application/octet-stream",
-            .cacheControl: "private, no-transform",
-        ]
-        guard !isUnchanged(request.fields, eTag: eTag) else { return Response(.notModified, fields) }
-        let range = request.method == .get ? ByteRange(request.fields, of: file.count, eTag: eTag) : .whole
-        switch range {
-        case .whole: return Response(.ok, fields, body: .file(file, 0..<file.count))
-        case .part(let part):
-            fields[.contentRange] = "bytes \(part.lowerBound)-\(part.upperBound - 1)/\(file.count)"
-            return Response(.partialContent, fields, body: .file(file, part))
-        case .unsatisfiable:
-            fields[.contentRange] = "bytes */\(file.count)"
-            return Response(.rangeNotSatisfiable, fields)
-        }
-    }
-}
-
-extension Response.Body {
-    fileprivate static func file(_ file: OpenFile, _ range: Range<Int>) -> Response.Body {
-        .stream(length: range.count) { writer in
-            for start in stride(from: range.lowerBound, to: range.upperBound, by: Firmware.Limits.readBytes) {
-                let end = min(range.upperBound, start + Firmware.Limits.readBytes)
-                try await writer.write(try file.read(start..<end))
-            }
-        }
-    }
-}
+extension OpenFile: ServedFile {}
