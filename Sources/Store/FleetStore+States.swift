@@ -40,7 +40,7 @@ extension FleetStore {
     /// entry of the log that shall take the place of the one like it. Readers of accounts need not look again.
     package func save(
         _ states: [(deviceId: String, state: DeviceState)], _ health: [HealthRow],
-        _ deployments: [Deployment] = [], _ activities: [(activity: Activity, isCounted: Bool)]
+        _ deployments: [Deployment], _ activities: [(activity: Activity, isCounted: Bool)]
     ) throws {
         try writeQuietly { database in
             for deployment in deployments { try save(deployment, in: database) }

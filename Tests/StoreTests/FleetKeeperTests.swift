@@ -188,7 +188,7 @@ private final class FakeBroker: DeviceBroker {
             }
             rows.append(HealthRow(deviceId: "A", start: start, step: HealthRow.fineStep, points: points))
         }
-        try store.save([], rows, [])
+        try store.save([], rows, [], [])
         while try await management.condenseHealth() {}
         let kept = try store.health(of: "A", from: 0, to: now)
         let fine = kept.filter { $0.step == HealthRow.fineStep }
