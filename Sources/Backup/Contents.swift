@@ -25,6 +25,7 @@ enum Contents {
         let (first, last) = (parts.first ?? "", parts.last ?? "")
         if last.hasSuffix(".new") || last == "lost+found" { return true }
         if parts.count == 2, first == "certs", last == "lock" { return true }
+        if parts.count == 4, first == "firmware", last.hasPrefix(".draft-") { return true }
         guard parts.count == 1 else { return false }
         return last == "lock" || last.hasSuffix(".sock") || last.hasSuffix("-wal") || last.hasSuffix("-shm")
             || last.hasSuffix("-journal") || last.hasPrefix("fleet.db.") || last.hasPrefix("broker.db.")

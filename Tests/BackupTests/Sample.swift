@@ -81,6 +81,7 @@ struct Sample {
     static let others = [
         "lock", "control.sock", "certs/lock", "certs/ca.pem.1234.new", "fleet.db.before-2", "broker.db.damaged-1",
         "broker.db.damaged-1-wal", "fleet.db.copy", "fleet.db.new", "firmware/esp32/upload.new",
+        "firmware/esp32/releases/.draft-0a/firmware.bin",
     ]
 
     init(in scratch: Scratch) throws {
