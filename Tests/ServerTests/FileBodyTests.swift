@@ -29,7 +29,10 @@ import Transport
             configuration: configuration, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
         ports = server.addresses.map(\.port)
         server.setHandler { [files] request in await files.answer(request) }
-        Task { [server] in try await server.run() }
+        // Clients have patience only with a server that runs: beside long tests this task may have to wait for a thread.
+        let (listening, isListening) = AsyncStream<Void>.makeStream()
+        Task { [server] in try await server.run(whenListening: { isListening.finish() }) }
+        for await _ in listening {}
     }
 
     deinit { server.stop() }
