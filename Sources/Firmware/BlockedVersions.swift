@@ -17,9 +17,13 @@ package struct BlockedVersions: Equatable, Sendable {
             let reasons = (members["reason"] ?? .object([:])).object
         else { return nil }
         self.members = members
+        // With a `v` or without, here and there.
+        let said = Dictionary(
+            reasons.compactMap { text, reason in FirmwareVersion(text).map { ($0, reason.string ?? "") } },
+            uniquingKeysWith: { $1.isEmpty ? $0 : $1 })
         for version in versions {
             guard let text = version.string, let name = FirmwareVersion(text) else { return nil }
-            self.reasons[name] = reasons[text]?.string ?? ""
+            self.reasons[name] = said[name] ?? ""
         }
     }
 
