@@ -37,12 +37,21 @@ package struct FirmwareTree: ~Copyable {
     // MARK: - What there is
 
     package func models() throws(FirmwareTreeError) -> [ModelName] {
-        try root.names().compactMap { ModelName($0) }
+        var models: [ModelName] = []
+        for name in try root.names() {
+            if let model = ModelName(name), try root.hasFolder(name) { models.append(model) }
+        }
+        return models
     }
 
     package func versions(of model: ModelName) throws(FirmwareTreeError) -> [FirmwareVersion] {
         guard let releases = try root.folder(model.text)?.folder("releases") else { return [] }
         return try releases.names().filter { $0.hasPrefix("v") }.compactMap { FirmwareVersion(String($0.dropFirst())) }
+    }
+
+    /// What is known of a release that somebody has put there.
+    package func setMetadata(_ metadata: [UInt8], of release: ReleaseName) throws(FirmwareTreeError) {
+        try folder(of: release)?.write(metadata, to: Self.metadata)
     }
 
     /// Nil: there is no such release, or it has no image.

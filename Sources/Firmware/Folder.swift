@@ -22,9 +22,14 @@ struct Folder: ~Copyable {
         do throws(FirmwareTreeError) {
             return try Folder(name, in: descriptor, path: path(of: name))
         } catch {
-            if error == .system(path(of: name), ENOENT) { return nil }
-            throw error
+            // A file, or a link, is none either.
+            guard case .system(_, let code) = error, [ENOENT, ENOTDIR, ELOOP].contains(code) else { throw error }
+            return nil
         }
+    }
+
+    func hasFolder(_ name: String) throws(FirmwareTreeError) -> Bool {
+        try folder(name) != nil
     }
 
     /// The same, made where there is none. The corresponding C function is `mkdirat`.

@@ -423,17 +423,13 @@ actor FirmwareDesk {
         for model in try tree.models() {
             for version in try tree.versions(of: model) {
                 let release = ReleaseName(model: model, version: version)
-                guard try store.firmware(release) == nil, let image = try tree.image(of: release) else { continue }
-                var expectations = try store.model(model.text)?.expectations() ?? Expectations()
-                expectations.declaredVersion = version
-                let analysis = try ImageAnalysis(of: image, expecting: expectations)
-                var record = FirmwareRecord(
-                    id: Secrets.identifier(at: now), model: model.text, version: version.name,
-                    size: Int64(analysis.bytes), digest: analysis.digest, analysis: analysis.json.text,
-                    uploader: doer.actor, created: now)
-                record.adopt(try tree.metadata(of: release) ?? [])
-                try store.save(record, activity(.firmwareUploaded, release, doer, ["found": true], at: now))
-                report("\(release) lay under firmware/ and was not known; it has to be verified and approved")
+                do {
+                    guard try adopt(release, tree, store, doer, at: now) else { continue }
+                    report("\(release) lay under firmware/ and was not known; it has to be verified and approved")
+                } catch {
+                    guard error is FirmwareTreeError || error is ReadFailure else { throw error }
+                    report("\(release) lies under firmware/ and can't be taken over: \(error)")
+                }
             }
         }
         var page = 1
@@ -442,8 +438,12 @@ actor FirmwareDesk {
             let part = try store.firmware(page: page, limit: 500).elements
             if part.isEmpty { break }
             for record in part {
-                guard let release = record.release, try tree.image(of: release) == nil else { continue }
-                gone.append(record)
+                guard let release = record.release else { continue }
+                do throws(FirmwareTreeError) {
+                    if try tree.image(of: release) == nil { gone.append(record) }
+                } catch {
+                    report("the image of \(release) can't be read: \(error)")
+                }
             }
             page += 1
         }
@@ -452,6 +452,26 @@ actor FirmwareDesk {
             try store.delete(firmware: record.id, activity(.firmwareDeleted, release, doer, ["found": false], at: now))
             report("the image of \(release) is gone from firmware/")
         }
+    }
+
+    /// False: it is known, or has no image.
+    private static func adopt(
+        _ release: ReleaseName, _ tree: borrowing FirmwareTree, _ store: FleetStore, _ doer: Doer, at now: Int64
+    ) throws -> Bool {
+        guard try store.firmware(release) == nil, let image = try tree.image(of: release) else { return false }
+        let metadata = try tree.metadata(of: release) ?? []
+        var expectations = try store.model(release.model.text)?.expectations() ?? Expectations()
+        expectations.declaredVersion = release.version
+        let analysis = try ImageAnalysis(of: image, expecting: expectations)
+        var record = FirmwareRecord(
+            id: Secrets.identifier(at: now), model: release.model.text, version: release.version.name,
+            size: Int64(analysis.bytes), digest: analysis.digest, analysis: analysis.json.text,
+            uploader: doer.actor, created: now)
+        record.adopt(metadata)
+        // What lies there may be of another release, or nothing.
+        try tree.setMetadata(record.metadata, of: release)
+        try store.save(record, activity(.firmwareUploaded, release, doer, ["found": true], at: now))
+        return true
     }
 
     // MARK: - The log
