@@ -30,8 +30,16 @@ package struct FirmwareTree: ~Copyable {
     private static func removeDrafts(in root: borrowing Folder) throws(FirmwareTreeError) {
         for model in try root.names() where ModelName(model) != nil {
             guard let releases = try root.folder(model)?.folder("releases") else { continue }
-            for name in try releases.names() where name.hasPrefix(draftPrefix) { try releases.removeFolder(name) }
+            let drafts = try releases.names().filter { $0.hasPrefix(draftPrefix) }
+            for name in drafts { try releases.removeFolder(name) }
+            if !drafts.isEmpty { try removeIfEmpty(model, in: root) }
         }
+    }
+
+    /// A model of which nothing has come to its end is none.
+    private static func removeIfEmpty(_ model: String, in root: borrowing Folder) throws(FirmwareTreeError) {
+        try root.folder(model)?.removeFolderIfEmpty("releases")
+        try root.removeFolderIfEmpty(model)
     }
 
     // MARK: - What there is
@@ -72,9 +80,17 @@ package struct FirmwareTree: ~Copyable {
 
     /// An upload begins.
     package func draft(for model: ModelName) throws(FirmwareTreeError) -> FirmwareDraft {
-        let releases = try root.makeFolder(model.text).makeFolder("releases")
         let name = Self.draftPrefix + hexadecimal(randomBytes(8))
-        let folder = try releases.makeFolder(name)
+        do throws(FirmwareTreeError) {
+            return try makeDraft(name, for: model)
+        } catch {
+            try? discard(name, of: model)
+            throw error
+        }
+    }
+
+    private func makeDraft(_ name: String, for model: ModelName) throws(FirmwareTreeError) -> FirmwareDraft {
+        let folder = try root.makeFolder(model.text).makeFolder("releases").makeFolder(name)
         guard let file = try folder.open(Self.image, O_RDWR | O_CREAT | O_EXCL) else {
             throw .system(folder.path(of: Self.image), ENOENT)
         }
@@ -97,6 +113,8 @@ package struct FirmwareTree: ~Copyable {
         else { throw .missing(release) }
         try draft.file.synchronize()
         try folder.write(metadata, to: Self.metadata)
+        // What has lost its image is no release, and not in the way of one.
+        if try image(of: release) == nil { try self.folder(of: release)?.remove(Self.metadata) }
         do throws(FirmwareTreeError) {
             try releases.rename(draft.name, to: version.directoryName)
         } catch {
@@ -108,11 +126,16 @@ package struct FirmwareTree: ~Copyable {
 
     /// Nothing of an upload stays.
     package func discard(_ draft: borrowing FirmwareDraft) throws(FirmwareTreeError) {
-        try root.folder(draft.model.text)?.folder("releases")?.removeFolder(draft.name)
+        try discard(draft.name, of: draft.model)
     }
 
     package func remove(_ release: ReleaseName) throws(FirmwareTreeError) {
-        try root.folder(release.model.text)?.folder("releases")?.removeFolder(release.version.directoryName)
+        try discard(release.version.directoryName, of: release.model)
+    }
+
+    private func discard(_ name: String, of model: ModelName) throws(FirmwareTreeError) {
+        try root.folder(model.text)?.folder("releases")?.removeFolder(name)
+        try Self.removeIfEmpty(model.text, in: root)
     }
 
     // MARK: - What devices shall run

@@ -94,12 +94,20 @@ struct Folder: ~Copyable {
         }
     }
 
-    /// A folder with the files in it.
+    /// A folder with everything in it.
     func removeFolder(_ name: String) throws(FirmwareTreeError) {
         guard let folder = try folder(name) else { return }
-        for file in try folder.names() { try folder.remove(file) }
+        for name in try folder.names() {
+            if try folder.hasFolder(name) { try folder.removeFolder(name) } else { try folder.remove(name) }
+        }
         guard unsafe unlinkat(descriptor, name, AT_REMOVEDIR) == 0 else { throw .system(path(of: name), errno) }
         try synchronize()
+    }
+
+    /// Does nothing where there is no such folder, or something in it.
+    func removeFolderIfEmpty(_ name: String) throws(FirmwareTreeError) {
+        guard unsafe unlinkat(descriptor, name, AT_REMOVEDIR) != 0 else { return try synchronize() }
+        guard [ENOENT, ENOTEMPTY, EEXIST, ENOTDIR].contains(errno) else { throw .system(path(of: name), errno) }
     }
 
     /// Names are on the disk. The corresponding C function is `fsync`.
