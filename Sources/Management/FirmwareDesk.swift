@@ -92,7 +92,8 @@ actor FirmwareDesk {
         }
         let number = nextUpload
         nextUpload += 1
-        uploads[number] = Upload(release, isInParts: again, try tree.draft(for: release.model))
+        uploads[number] = Upload(
+            release, isInParts: again, try saving { try tree.draft(for: release.model) })
         return number
     }
 
@@ -110,7 +111,7 @@ actor FirmwareDesk {
         guard upload.draft.size + bytes.count <= Limits.imageBytes else {
             throw ManagementProblem(.tooLarge, "an image has at most \(Limits.imageBytes) bytes")
         }
-        try upload.draft.append(bytes)
+        try saving { try upload.draft.append(bytes) }
     }
 
     /// Nothing of it stays. What is over is none any more.
@@ -124,8 +125,17 @@ actor FirmwareDesk {
     }
 
     /// All of it has come: it is a release from now on, for somebody to verify.
-    func finish(
-        _ number: UInt64, text: String, signature: [UInt8]?, by doer: Doer
+    func finish(_ number: UInt64, text: String, signature: [UInt8]?, by doer: Doer) throws -> FirmwareRecord {
+        try saving { try add(number, text, signature, doer) }
+    }
+
+    /// What the disk refuses is a problem.
+    private func saving<Value: ~Copyable>(_ body: () throws -> Value) throws(ManagementProblem) -> Value {
+        do { return try body() } catch { throw ManagementProblem(saving: error) }
+    }
+
+    private func add(
+        _ number: UInt64, _ text: String, _ signature: [UInt8]?, _ doer: Doer
     ) throws -> FirmwareRecord {
         guard let upload = uploads[number] else { throw ManagementProblem(.failed, "there is no such upload") }
         guard upload.draft.size > 0, let image = try tree.image(of: upload.draft) else {
@@ -359,10 +369,11 @@ actor FirmwareDesk {
         return nil
     }
 
-    /// What a device fetches, by an address that is ours. Nil: it may not have it any more.
+    /// What a device fetches, by an address that is ours. Nil: it may not have it any more. What can't be read of what is blocked
+    /// blocks all; the next check tells.
     func open(_ release: ReleaseName) throws -> (file: OpenFile, record: FirmwareRecord)? {
         guard let record = try store.firmware(release), record.state == .approved,
-            try !tree.blockedVersions(of: release.model).contains(release.version),
+            let blocked = try? tree.blockedVersions(of: release.model), !blocked.contains(release.version),
             let file = try tree.image(of: release), file.count == record.size
         else { return nil }
         return (file, record)
@@ -507,6 +518,27 @@ actor FirmwareDesk {
 extension FleetStore {
     fileprivate func firmware(_ release: ReleaseName) throws -> FirmwareRecord? {
         try firmware(release.model.text, release.version.name)
+    }
+}
+
+extension ManagementProblem {
+    /// What files or the database have in the way of what somebody has asked for. What they can mend is said.
+    init(saving error: any Error) {
+        switch error {
+        case let problem as ManagementProblem: self = problem
+        case FirmwareTreeError.missing(let release):
+            self.init(.unsoundFirmware, "the image of \(release) is gone from the disk")
+        case FirmwareTreeError.malformed(let path, let reason):
+            self.init(.wrongState, "\(Self.belowFirmware(path)): \(reason)")
+        case FirmwareTreeError.tooLong(let path, let limit):
+            self.init(.wrongState, "\(Self.belowFirmware(path)): longer than \(limit) bytes")
+        default: self.init(.storageFailed, "nothing was changed: \(error)")
+        }
+    }
+
+    /// Where the data directory is concerns nobody.
+    private static func belowFirmware(_ path: String) -> String {
+        path.split(separator: "/").suffix(3).joined(separator: "/")
     }
 }
 

@@ -267,10 +267,8 @@ package actor Management {
             case .cancelDeployment(let id): return try await cancelDeployment(id, requester)
             default: return try performAtOnce(command, for: requester)
             }
-        } catch let problem as ManagementProblem {
-            throw problem
         } catch {
-            throw ManagementProblem(.storageFailed, "nothing was changed: \(error)")
+            throw ManagementProblem(saving: error)
         }
     }
 

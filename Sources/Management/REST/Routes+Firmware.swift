@@ -63,19 +63,19 @@ extension Routes {
                 "approve",
                 "Say that devices may have it; where there are several administrators, another than who uploaded it", []
             ),
-            step("promote", "Let devices of its model run it from now on", []),
+            step("promote", "Let devices of its model run it from now on", [.unsoundFirmware]),
             Route(
                 .post, "/api/firmware/{model}/{version}/block", "blockFirmware",
                 "Let no device get a version any more, and end the addresses that were given out", .administrators,
                 body: Schema(["reason": text(most: 1024)], required: []), isBodyOptional: true, answer: blocking,
-                problems: [.storageFailed]
+                problems: [.wrongState, .storageFailed]
             ) { api, call in
                 let members = try await call.body().merging(call.release) { $1 }
                 return Answer(try await api.perform("blockFirmware", members, call))
             },
             Route(
                 .post, "/api/firmware/{model}/{version}/unblock", "unblockFirmware", "Let devices have it again",
-                .administrators, answer: blocking, problems: [.storageFailed]
+                .administrators, answer: blocking, problems: [.wrongState, .storageFailed]
             ) { api, call in Answer(try await api.perform("unblockFirmware", call.release, call)) },
             Route(
                 .get, "/api/ota/{deviceId}/check", "checkForUpdate",
