@@ -180,9 +180,8 @@ actor FirmwareDesk {
     /// devices shall not have it; why is in the log then, and in its record.
     func verify(_ release: ReleaseName, by doer: Doer) async throws -> FirmwareRecord {
         let uploaded = try known(release)
-        guard let image = try tree.image(of: release) else {
-            throw ManagementProblem(.unsoundFirmware, "the image of \(release) is gone from the disk")
-        }
+        try refuseIfBlocked(release)
+        guard let image = try tree.image(of: release) else { throw FirmwareTreeError.missing(release) }
         let analysis = try analyse(image, as: release, uploaded.signature)
         let isWhole = analysis.digest == uploaded.digest
         var problem = isWhole ? analysis.firstError?.text : "the image on the disk is not the one that was uploaded"
@@ -199,7 +198,7 @@ actor FirmwareDesk {
             if record.state == .uploaded { record.state = .verified }
             record.verified = milliseconds()
         } else {
-            record.state = .uploaded
+            (record.state, record.approver, record.approved) = (.uploaded, nil, nil)
         }
         try store.save(
             record,
@@ -216,6 +215,7 @@ actor FirmwareDesk {
         guard record.state != .uploaded else {
             throw ManagementProblem(.wrongState, "\(release) is not verified")
         }
+        try refuseIfBlocked(release)
         guard administrators < 2 || record.uploader != doer.actor else {
             throw ManagementProblem(.forbidden, "another administrator than who uploaded it approves of \(release)")
         }
@@ -231,9 +231,7 @@ actor FirmwareDesk {
         guard record.state == .approved else {
             throw ManagementProblem(.wrongState, "\(release) is not approved")
         }
-        guard try !tree.blockedVersions(of: release.model).contains(release.version) else {
-            throw ManagementProblem(.wrongState, "\(release) is blocked")
-        }
+        try refuseIfBlocked(release)
         let before = try? tree.production(of: release.model)
         record.promoted = milliseconds()
         try tree.promote(release)
@@ -271,6 +269,12 @@ actor FirmwareDesk {
         }
         try tree.remove(release)
         try store.delete(firmware: record.id, activity(.firmwareDeleted, record, doer))
+    }
+
+    private func refuseIfBlocked(_ release: ReleaseName) throws {
+        guard try !tree.blockedVersions(of: release.model).contains(release.version) else {
+            throw ManagementProblem(.wrongState, "\(release) is blocked")
+        }
     }
 
     private func known(_ release: ReleaseName) throws -> FirmwareRecord {
