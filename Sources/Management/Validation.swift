@@ -143,7 +143,8 @@ enum Fields {
 
     /// Base64, of either alphabet.
     static func signature(_ text: String) throws(ManagementProblem) -> [UInt8] {
-        guard let bytes = Base64.standard.decode(text.utf8) ?? Base64.url.decode(text.utf8),
+        let unpadded = text.utf8.prefix { $0 != UInt8(ascii: "=") }
+        guard let bytes = Base64.standard.decode(text.utf8) ?? Base64.url.decode(unpadded),
             (1...Firmware.Limits.signatureBytes).contains(bytes.count)
         else { throw ManagementProblem(.invalidRequest, "'signature' is a detached signature in Base64") }
         return bytes
