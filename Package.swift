@@ -180,7 +180,7 @@ let package = Package(
             swiftSettings: testSettings),
         .testTarget(
             name: "SystemTests",
-            dependencies: ["Conformance", "FirmwareImages", "ReferenceModel", "Seeded", "Transport"],
+            dependencies: ["Conformance", "Cryptography", "FirmwareImages", "ReferenceModel", "Seeded", "Transport"],
             exclude: ["firmware", "paho", "rest"],
             swiftSettings: testSettings),
     ]

@@ -31,10 +31,18 @@ final class RESTClient {
         _ method: String, _ path: String, token: String? = nil, body: String? = nil, fields: [String] = [],
         host: String? = nil
     ) throws -> Answer {
+        try ask(method, path, token: token, bytes: body.map { Array($0.utf8) }, fields: fields, host: host)
+    }
+
+    /// `bytes`: JSON unless `fields` have another type.
+    func ask(
+        _ method: String, _ path: String, token: String? = nil, bytes: [UInt8]?, fields: [String] = [],
+        host: String? = nil
+    ) throws -> Answer {
         var text = "\(method) \(path) HTTP/1.1\r\nHost: \(host ?? "127.0.0.1:\(port)")\r\n"
         if let token { text += "Authorization: Bearer \(token)\r\n" }
-        if let body {
-            text += "Content-Length: \(body.utf8.count)\r\n"
+        if let bytes {
+            text += "Content-Length: \(bytes.count)\r\n"
             if !fields.contains(where: { $0.lowercased().hasPrefix("content-type:") }) {
                 text += "Content-Type: application/json\r\n"
             }
@@ -42,10 +50,10 @@ final class RESTClient {
         for field in fields { text += "\(field)\r\n" }
         let web = try self.web ?? WebClient(port: port)
         self.web = nil
-        try web.send(text + "\r\n" + (body ?? ""))
-        let (head, bytes) = try web.wholeAnswer(toHead: method == "HEAD", within: 30)
+        try web.send(Array((text + "\r\n").utf8) + (bytes ?? []))
+        let (head, received) = try web.wholeAnswer(toHead: method == "HEAD", within: 30)
         if head["Connection"]?.lowercased() != "close" { self.web = web }
-        return Answer(status: head.status, head: head, body: bytes)
+        return Answer(status: head.status, head: head, body: received)
     }
 
     /// The next request opens another connection.
@@ -85,8 +93,11 @@ final class RESTMartlet {
 
     var data: String { "\(directory.path)/data" }
 
-    /// With these lines before the listeners.
-    init(_ lines: [String] = [], withPeople: Bool = true, withFaults: Bool = false) throws {
+    /// With these lines before the listeners. `people`: who is there besides the administrators.
+    init(
+        _ lines: [String] = [], withPeople: Bool = true, people: [Role] = [.owner, .other, .blocked],
+        withFaults: Bool = false
+    ) throws {
         directory = try TemporaryDirectory()
         faults = withFaults ? try Faults(for: "\(directory.path)/data") : nil
         (mqttPort, port) = (try freePort(), try freePort())
@@ -100,7 +111,7 @@ final class RESTMartlet {
         try directory.write(all.joined(separator: "\n") + "\n", "martlet.conf")
         client = RESTClient(port: port)
         program = try Self.start(directory, faults)
-        if withPeople { try addPeople() }
+        if withPeople { try addPeople(people) }
     }
 
     private static func start(_ directory: TemporaryDirectory, _ faults: Faults?) throws -> Program {
@@ -121,7 +132,7 @@ final class RESTMartlet {
         program = try Self.start(directory, faults)
     }
 
-    private func addPeople() throws {
+    private func addPeople(_ people: [Role]) throws {
         let first = directory.text("data/first-admin").split(separator: "\n").map(String.init)
         guard first.count == 2 else { throw Unexpected("there is no first administrator") }
         firstPassword = first[1]
@@ -134,7 +145,7 @@ final class RESTMartlet {
             ])
         guard try added.waitForEnd() == .exited(0) else { throw Unexpected(added.output) }
         tokens[.admin] = try logIn("admin@x")
-        for role in [Role.owner, .other, .blocked] {
+        for role in people {
             ids[role] = try addPerson("\(role)@x")
             tokens[role] = try logIn("\(role)@x")
         }
@@ -142,6 +153,7 @@ final class RESTMartlet {
         for (role, email) in [(Role.admin, "admin@x"), (.newAdmin, "admin@localhost")] {
             ids[role] = users?.first { $0["email"] as? String == email }?["id"] as? String
         }
+        guard people.contains(.blocked) else { return }
         try client.get("POST", "/api/admin/user/blocked@x/block", token: tokens[.admin])
     }
 
