@@ -92,8 +92,8 @@ actor FirmwareDesk {
         }
         let number = nextUpload
         nextUpload += 1
-        uploads[number] = Upload(
-            release, isInParts: again, try saving { try tree.draft(for: release.model) })
+        let draft = try saving { try tree.draft(for: release.model) }
+        uploads[number] = Upload(release, isInParts: again, draft)
         return number
     }
 
@@ -130,7 +130,7 @@ actor FirmwareDesk {
     }
 
     /// What the disk refuses is a problem.
-    private func saving<Value: ~Copyable>(_ body: () throws -> Value) throws(ManagementProblem) -> Value {
+    private func saving<Value: ~Copyable>(_ body: () throws -> Value) throws -> Value {
         do { return try body() } catch { throw ManagementProblem(saving: error) }
     }
 
