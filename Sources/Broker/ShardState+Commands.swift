@@ -20,15 +20,16 @@ struct CommandPlace: Hashable, Sendable {
 extension ShardState {
     /// Gives a command to those of its topic's `receivers` that live here. To the device itself it goes only now: where it is
     /// away, or has too much on its way, it gets nothing, and what is not acknowledged by then is not sent again. It is
-    /// never on the disk. Others get it as any message, if they shall. Returns how many of the device's connections it went to.
+    /// never on the disk. Others get it as any message, if they shall. Returns how many of the device's connections it went to,
+    /// and how many of them will acknowledge it: those that don't listen at QoS 0.
     package mutating func deliver(
         _ command: ApplicationMessage, number: UInt64, for device: String, expires: Instant, to receivers: [Receiver],
         andOthers: Bool = true, into outbox: inout Outbox
-    ) -> Int {
+    ) -> (sent: Int, awaited: Int) {
         let index = outbox.add(command)
         storing = 0
         unmountedCopy = nil
-        var sent = 0
+        var (sent, awaited) = (0, 0)
         for receiver in receivers where Int(receiver.session.number) % shards == shard {
             let slot = slot(of: receiver.session.number)
             guard slot < sessions.count, sessions[slot].reference == receiver.session else { continue }
@@ -37,9 +38,12 @@ extension ShardState {
                 if andOthers { deliver(index, qos: qos, to: receiver.session, into: &outbox) }
                 continue
             }
-            if send(command, number, device, expires, qos, slot, into: &outbox) { sent += 1 }
+            if send(command, number, device, expires, qos, slot, into: &outbox) {
+                sent += 1
+                if qos != .atMostOnce { awaited += 1 }
+            }
         }
-        return sent
+        return (sent, awaited)
     }
 
     private mutating func send(

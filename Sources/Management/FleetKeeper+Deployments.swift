@@ -182,11 +182,15 @@ extension FleetKeeper {
         offers = offers.filter { $0.value.deployment != deployment.id }
         offers[number] = (deployment.id, deployment.device)
         let left = max(1, known.due - now().wall)
-        let sent = await broker.send(
+        let reach = await broker.send(
             payload, on: .ota, number: number, to: deployment.device, within: left, andOthers: false)
-        guard sent == 0 else { return }
+        guard reach.awaited == 0 else { return }
         offers[number] = nil
-        note(deployments.unheard(deployment.id, of: deployment.device, at: now()), at: now())
+        // At QoS 0 there is no more to know than that it went out.
+        note(
+            reach.sent == 0
+                ? deployments.unheard(deployment.id, of: deployment.device, at: now())
+                : deployments.acknowledged(deployment.id, of: deployment.device, at: now()), at: now())
     }
 
     /// With an address of this moment. Throws a `ManagementProblem` where the device can't have it.

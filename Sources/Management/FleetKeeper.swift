@@ -8,12 +8,13 @@ package enum DeviceBox: String, Sendable { case command, ota }
 
 /// The broker, as whoever keeps the fleet needs it.
 package protocol DeviceBroker: Sendable {
-    /// Publishes what is for a device, and returns to how many of its own connections it went; to others only if they shall
-    /// get it. After `milliseconds` it is not sent again. When it is acknowledged the feed tells, by `number`.
+    /// Publishes what is for a device, and returns to how many of its own connections it went, and how many of them will
+    /// acknowledge it; to others only if they shall get it. After `milliseconds` it is not sent again. When it is acknowledged
+    /// the feed tells, by `number`.
     func send(
         _ payload: [UInt8], on topic: DeviceBox, number: UInt64, to device: String, within milliseconds: Int64,
         andOthers: Bool
-    ) async -> Int
+    ) async -> (sent: Int, awaited: Int)
     /// Answers a request of the feed.
     func answer(_ response: [UInt8], to person: String) async
     /// The connections of devices that have brought a packet since then, by the clock that never jumps.
@@ -387,12 +388,13 @@ package actor FleetKeeper: CommandDesk {
         pending.isSent = isOnline
         commands[number] = pending
         var isWaiting = !isOnline
-        if isOnline,
-            await broker.send(
-                command.payload, on: .command, number: number, to: device, within: lifetime, andOthers: true) == 0
-        {
-            // Nobody of the device will acknowledge it: what it listens to is not known, or it comes with the next turn.
-            if pending.isQueued {
+        if isOnline {
+            let reach = await broker.send(
+                command.payload, on: .command, number: number, to: device, within: lifetime, andOthers: true)
+            if reach.sent > 0 {
+                if reach.awaited == 0 { noteUnconfirmed(number) }
+            } else if pending.isQueued {
+                // It does not listen yet: with the next turn.
                 commands[number]?.isSent = false
                 isWaiting = true
             } else {
@@ -414,11 +416,13 @@ package actor FleetKeeper: CommandDesk {
                 continue
             }
             let left = pending.expires - moment.monotonic
-            let sent = await broker.send(
+            let reach = await broker.send(
                 pending.payload, on: .command, number: number, to: pending.device, within: left,
                 andOthers: !pending.isPublished)
             commands[number]?.isPublished = true
-            if sent > 0 { commands[number]?.isSent = true }
+            guard reach.sent > 0 else { continue }
+            commands[number]?.isSent = true
+            if reach.awaited == 0 { noteUnconfirmed(number) }
         }
     }
 
@@ -443,6 +447,12 @@ package actor FleetKeeper: CommandDesk {
         }
         guard let pending = commands.removeValue(forKey: number) else { return }
         end(pending, .commandDelivered, Self.actor(pending.device))
+    }
+
+    /// It went out at QoS 0, for the device listens so: nothing will tell whether it came, and it is not sent again.
+    private func noteUnconfirmed(_ number: UInt64) {
+        guard let pending = commands.removeValue(forKey: number) else { return }
+        end(pending, .commandUnconfirmed, pending.actor)
     }
 
     private func expireCommands() {

@@ -11,23 +11,25 @@ extension BrokerServer {
     /// What devices do goes there from now on. Before `run`.
     package func tell(_ feed: FleetFeed) { for shard in shards { shard.post { $0.begin(feed) } } }
 
-    /// Publishes what is for a device on `devices/{device}/{topic}`, and returns to how many of its connections it went; to others
-    /// it goes as any message, if they shall get it. `milliseconds`: after them it is not sent again. When the device
-    /// acknowledges it the feed tells, by its `number`.
+    /// Publishes what is for a device on `devices/{device}/{topic}`, and returns to how many of its connections it went, and
+    /// how many of them will acknowledge it; to others it goes as any message, if they shall get it. `milliseconds`: after
+    /// them it is not sent again. When the device acknowledges it the feed tells, by its `number`.
     package func send(
         _ payload: [UInt8], on topic: String, number: UInt64, to device: String, within milliseconds: Int64,
         andOthers: Bool
-    ) async -> Int {
+    ) async -> (sent: Int, awaited: Int) {
         let message = ApplicationMessage(topic: "devices/\(device)/\(topic)", payload: payload)
         let receivers = receivers(of: message)
-        var sent = 0
+        var (sent, awaited) = (0, 0)
         for (index, shard) in shards.enumerated() {
             let theirs = receivers.filter { Int($0.session.number) % shards.count == index }
             guard !theirs.isEmpty else { continue }
-            sent += await shard.deliver(
+            let those = await shard.deliver(
                 message, number: number, for: device, within: milliseconds, to: theirs, andOthers: andOthers)
+            sent += those.sent
+            awaited += those.awaited
         }
-        return sent
+        return (sent, awaited)
     }
 
     /// Answers a request of the feed, by all connections by which that administrator listens.

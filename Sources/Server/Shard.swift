@@ -53,7 +53,7 @@ actor Shard: LoopActor {
     func deliver(
         _ command: ApplicationMessage, number: UInt64, for device: String, within milliseconds: Int64,
         to receivers: [Receiver], andOthers: Bool
-    ) -> Int {
+    ) -> (sent: Int, awaited: Int) {
         core.deliver(
             command, number: number, for: device, within: milliseconds, to: receivers, andOthers: andOthers)
     }

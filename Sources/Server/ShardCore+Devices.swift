@@ -41,11 +41,11 @@ extension ShardCore {
         askForCommit()
     }
 
-    /// Returns to how many of the device's connections the command went.
+    /// Returns to how many of the device's connections the command went, and how many of them will acknowledge it.
     mutating func deliver(
         _ command: ApplicationMessage, number: UInt64, for device: String, within milliseconds: Int64,
         to receivers: [Receiver], andOthers: Bool
-    ) -> Int {
+    ) -> (sent: Int, awaited: Int) {
         updateTime()
         defer {
             apply()

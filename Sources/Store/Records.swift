@@ -253,6 +253,7 @@ package struct Activity: Sendable, Equatable {
         case commandSent = "COMMAND_SENT"
         case commandDelivered = "COMMAND_DELIVERED"
         case commandExpired = "COMMAND_EXPIRED"
+        case commandUnconfirmed = "COMMAND_UNCONFIRMED"
         case login = "LOGIN"
         case loginFailed = "LOGIN_FAILED"
         case logout = "LOGOUT"

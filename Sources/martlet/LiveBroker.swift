@@ -44,7 +44,7 @@ struct LiveBroker: BrokerKeeper, DeviceBroker {
     func send(
         _ payload: [UInt8], on topic: DeviceBox, number: UInt64, to device: String, within milliseconds: Int64,
         andOthers: Bool
-    ) async -> Int {
+    ) async -> (sent: Int, awaited: Int) {
         await server.send(
             payload, on: topic.rawValue, number: number, to: device, within: milliseconds, andOthers: andOthers)
     }

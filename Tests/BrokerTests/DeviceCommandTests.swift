@@ -131,9 +131,12 @@ private func command(_ payload: String, id: PacketIdentifier = 1, isDuplicate: B
 
     @Test func `of QoS 0 is sent and not waited for`() {
         let device = world.listener(cleanSession: false, qos: .atMostOnce)
-        #expect(broker.command("LED_ON", to: "DEV1") == 1)
+        #expect(broker.handOut("LED_ON", to: "DEV1") == (1, 0))
         #expect(device.takeDeliveries().map(\.qos) == [.atMostOnce])
         #expect(broker.commandsUnderWay == 0)
+        let other = world.listener(client: "other", home: 1)
+        #expect(broker.handOut("LED_OFF", to: "DEV1") == (2, 1))
+        other.drop()
         device.drop()
         #expect(world.connect(.device, cleanSession: false).takeDeliveries() == [])
     }

@@ -16,18 +16,19 @@ private final class FakeBroker: DeviceBroker {
 
     let sent = Lock<[Sent]>([])
     let connections = Lock(1)
+    let listensAtQoS0 = Lock(false)
     let published = Lock<[String: String]>([:])
 
     func send(
         _ payload: [UInt8], on topic: DeviceBox, number: UInt64, to device: String, within milliseconds: Int64,
         andOthers: Bool
-    ) async -> Int {
+    ) async -> (sent: Int, awaited: Int) {
         let count = connections.withLock { $0 }
-        guard count > 0 else { return 0 }
+        guard count > 0 else { return (0, 0) }
         sent.withLock {
             $0.append(Sent(device: device, text: String(decoding: payload, as: UTF8.self), number: number))
         }
-        return count
+        return (count, listensAtQoS0.withLock { $0 } ? 0 : count)
     }
 
     func answer(_ response: [UInt8], to person: String) async {}
@@ -116,6 +117,23 @@ private final class FakeBroker: DeviceBroker {
         await keeper.tick()
         let kinds = try kinds()
         #expect(broker.texts.count == 2 && kinds.contains("COMMAND_DELIVERED") && !kinds.contains("COMMAND_EXPIRED"))
+        #expect(try store.commands().isEmpty)
+    }
+
+    @Test func `sends once what nobody will acknowledge, and says so`() async throws {
+        broker.listensAtQoS0.withLock { $0 = true }
+        _ = try await send("waits", queue: 600)
+        feed.append(.connected("A", link, address: nil, host: nil))
+        await keeper.tick()
+        _ = try await send("now", queue: nil)
+        _ = try await send("now or later", queue: 600)
+        feed.append(.connected("A", Link(shard: 0, number: 2), address: nil, host: nil))
+        await keeper.tick()
+        pass(600_001)
+        await keeper.tick()
+        #expect(broker.texts == [#""waits""#, #""now""#, #""now or later""#])
+        let ends = try kinds().filter { $0.hasPrefix("COMMAND_") && $0 != "COMMAND_SENT" }
+        #expect(ends == Array(repeating: "COMMAND_UNCONFIRMED", count: 3))
         #expect(try store.commands().isEmpty)
     }
 

@@ -534,22 +534,33 @@ final class ShardHarness {
     /// From now on what devices do is told.
     func watchDevices() { for shard in shards { shard.state.tellsOfDevices = true } }
 
-    /// As whoever manages devices does it, shard by shard. Returns to how many of the device's connections it went.
+    /// As whoever manages devices does it, shard by shard. Returns to how many of the device's connections it went, and how
+    /// many of them will acknowledge it.
+    func handOut(
+        _ payload: String, number: UInt64 = 1, to device: String, within milliseconds: Int64 = 30_000,
+        andOthers: Bool = true
+    ) -> (sent: Int, awaited: Int) {
+        let command = ApplicationMessage(topic: "devices/\(device)/command", payload: Array(payload.utf8))
+        let receivers = receivers(of: command)
+        var (sent, awaited) = (0, 0)
+        for shard in shards.indices {
+            let those = shards[shard].state.deliver(
+                command, number: number, for: device, expires: now + milliseconds, to: receivers, andOthers: andOthers,
+                into: &shards[shard].outbox)
+            sent += those.sent
+            awaited += those.awaited
+            apply(shard)
+        }
+        finish()
+        return (sent, awaited)
+    }
+
+    /// The same. Returns to how many of the device's connections it went.
     func command(
         _ payload: String, number: UInt64 = 1, to device: String, within milliseconds: Int64 = 30_000,
         andOthers: Bool = true
     ) -> Int {
-        let command = ApplicationMessage(topic: "devices/\(device)/command", payload: Array(payload.utf8))
-        let receivers = receivers(of: command)
-        var sent = 0
-        for shard in shards.indices {
-            sent += shards[shard].state.deliver(
-                command, number: number, for: device, expires: now + milliseconds, to: receivers, andOthers: andOthers,
-                into: &shards[shard].outbox)
-            apply(shard)
-        }
-        finish()
-        return sent
+        handOut(payload, number: number, to: device, within: milliseconds, andOthers: andOthers).sent
     }
 
     /// The answer to an administrator's request.
