@@ -236,7 +236,6 @@ package struct Configuration: Sendable, Equatable {
         https.application = .http
         https.access.allowsAnonymous = false
         https.tls = listener.tls
-        https.tls.asksForCertificate = false
         configuration.listeners += [http, https]
         return configuration
     }

@@ -24,6 +24,22 @@ package struct Request: Sendable {
 
 /// Where a request comes from, and came in.
 package struct Peer: Sendable {
+    /// What somebody has proved to own, and an authority of the listener vouches for.
+    package struct Certificate: Sendable {
+        /// The subject's only CN, UTF-8. Nil: it has none that could be a name.
+        package let commonName: [UInt8]?
+        /// Upper-case hexadecimal, without leading zeros.
+        package let serial: String
+        /// Its extended key usage names clientAuth.
+        package let isForClients: Bool
+
+        package init(commonName: [UInt8]?, serial: String, isForClients: Bool) {
+            self.commonName = commonName
+            self.serial = serial
+            self.isForClients = isForClients
+        }
+    }
+
     /// 4 or 16 bytes; none: by a unix socket.
     package let address: [UInt8]
     package let host: String
@@ -34,14 +50,19 @@ package struct Peer: Sendable {
     package let isLoopback: Bool
     /// The port that was connected to.
     package let port: UInt16
+    package let certificate: Certificate?
 
-    package init(address: [UInt8], host: String, isSecure: Bool, listener: Int, isLoopback: Bool, port: UInt16) {
+    package init(
+        address: [UInt8], host: String, isSecure: Bool, listener: Int, isLoopback: Bool, port: UInt16,
+        certificate: Certificate? = nil
+    ) {
         self.address = address
         self.host = host
         self.isSecure = isSecure
         self.listener = listener
         self.isLoopback = isLoopback
         self.port = port
+        self.certificate = certificate
     }
 }
 

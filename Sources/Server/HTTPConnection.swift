@@ -76,7 +76,10 @@ final class HTTPConnection {
         address: stream.peer.bytes, host: stream.peer.host, isSecure: stream.isSecure, listener: Int(listener.number),
         // Behind a proxy that names its clients nobody is on this machine for sure.
         isLoopback: listener.socket.address.isLoopback && listener.awaitedHeader == nil,
-        port: listener.socket.address.port)
+        port: listener.socket.address.port,
+        certificate: stream.clientCertificate.map {
+            Peer.Certificate(commonName: $0.commonName, serial: $0.serial, isForClients: $0.isForClients)
+        })
 
     /// All that has been said has left.
     var hasSentAll: Bool { output.isEmpty && file == nil }

@@ -12,14 +12,17 @@ extension System {
             let authority: Authority
             let securePort: UInt16
 
-            init(_ lines: [String] = [], withFaults: Bool = false) throws {
+            /// `listenerLines`: about HTTPS.
+            init(
+                _ lines: [String] = [], _ listenerLines: (Authority) -> [String] = { _ in [] }, withFaults: Bool = false
+            ) throws {
                 authority = try Authority()
                 securePort = try freePort()
                 martlet = try RESTMartlet(
                     lines + [
                         "listener \(securePort) 127.0.0.1", "protocol http",
                         "certfile \(authority.file("server.crt"))", "keyfile \(authority.file("server.key"))",
-                    ], people: [], withFaults: withFaults)
+                    ] + listenerLines(authority), people: [], withFaults: withFaults)
             }
 
             func plain(_ url: String) -> String { "http://127.0.0.1:\(martlet.port)\(target(url))" }
@@ -292,6 +295,43 @@ extension System {
                 let wrong = try martlet.client.ask("GET", target(url) + "x")
                 #expect(wrong.status == 403, "what is not ours is wrong, and not late")
             }
+            try martlet.stop()
+        }
+
+        @Test func `a device may ask by its certificate`() throws {
+            let place = try Place([]) { ["cafile \($0.file("ca.crt"))", "require_certificate true"] }
+            let martlet = place.martlet
+            let device = try martlet.addDevice(model: "m").id
+            let other = try martlet.addDevice(model: "m").id
+            let image = try martlet.release("m/1.1.0", ["verify", "approve", "promote"])
+            try place.authority.issue("device", "/CN=\(device.lowercased())")
+            try place.authority.issue("server-only", "/CN=\(device)", "extendedKeyUsage=serverAuth")
+            try place.authority.issue("stranger", "/CN=STRANGER")
+            func ask(_ device: String, as certificate: String, _ fields: [String] = []) throws -> (Int, [String: Any]) {
+                let url = "https://127.0.0.1:\(place.securePort)/api/ota/\(device)/check"
+                let client = try HTTPSUpdateClient(url, trusting: place.authority, certificate: certificate)
+                let answer = try client.ask("GET", fields: fields)
+                return (
+                    answer.head.status,
+                    try JSONSerialization.jsonObject(with: Data(answer.body)) as? [String: Any] ?? [:]
+                )
+            }
+            let (status, members) = try ask(device, as: "device")
+            #expect(status == 200 && members["updateAvailable"] as? Bool == true)
+            let url = try #require(members["url"] as? String)
+            let client = try HTTPSUpdateClient(url, trusting: place.authority, certificate: "device")
+            #expect(try client.download(.whole) == image)
+            #expect(try ask(other, as: "device").0 == 404)
+            #expect(try ask(device, as: "stranger").0 == 401)
+            // What is said besides counts instead.
+            #expect(try ask(device, as: "device", ["Authorization: Basic eDp5"]).0 == 401)
+            try martlet.client.get("POST", "/api/admin/device/\(device)/block", token: martlet.admin)
+            let blocked = try ask(device, as: "device")
+            #expect(blocked.0 == 403 && blocked.1["code"] as? String == "blocked")
+            // OpenSSL itself refuses a certificate that is for servers.
+            let isRefused: Bool
+            do { isRefused = try ask(device, as: "server-only").0 == 401 } catch { isRefused = true }
+            #expect(isRefused)
             try martlet.stop()
         }
 

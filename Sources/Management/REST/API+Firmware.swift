@@ -153,9 +153,11 @@ extension API {
             ]) { $1 })
     }
 
-    /// Which device it is, by what it signs in to MQTT with (RFC 7617). Nil: nobody says to be one. Throws where it is not.
+    /// Which device it is, by what it signs in to MQTT with: its secret (RFC 7617), or its certificate where nothing else is
+    /// said. Nil: nobody says to be one. Throws where it is not.
     private func device(asking call: Call) throws -> String? {
         let values = call.request.fields[values: .authorization]
+        if values.isEmpty { return try call.request.peer.certificate.flatMap(device(with:)) }
         guard values.count == 1, values[0].lowercased().hasPrefix("basic ") else { return nil }
         guard let pair = Base64.standard.decode(values[0].dropFirst("basic ".count).utf8),
             let colon = pair.firstIndex(of: UInt8(ascii: ":"))
@@ -168,6 +170,23 @@ extension API {
         let isRight = (device?.secret ?? .nobody).matches(Array(pair[pair.index(after: colon)...]))
         management.passwords?.note(isRight && device != nil ? .proven : .wrong, name, from: call.source)
         guard isRight, let device else { throw Self.wrongDevice }
+        return try Self.admitted(device)
+    }
+
+    /// The rules of MQTT's listeners.
+    private func device(with certificate: Peer.Certificate) throws -> String? {
+        let accounts = accounts()
+        guard let name = certificate.commonName.flatMap(DeviceName.canonical), let device = accounts.devices[name]
+        else {
+            return nil
+        }
+        guard certificate.isForClients, !accounts.revokedCertificates.contains(certificate.serial) else {
+            throw Self.wrongDevice
+        }
+        return try Self.admitted(device)
+    }
+
+    private static func admitted(_ device: Accounts.Device) throws -> String {
         guard !device.isBlocked else { throw ManagementProblem(.blocked, "\(device.deviceId) is blocked") }
         return device.deviceId
     }

@@ -166,6 +166,7 @@ enum OpenAPI {
                 "securitySchemes": [
                     "logIn": ["type": "http", "scheme": "bearer", "bearerFormat": "JWT"],
                     "device": ["type": "http", "scheme": "basic", "description": "as it signs in to MQTT"],
+                    "certificate": ["type": "mutualTLS", "description": "the device's, as it signs in to MQTT"],
                 ],
                 "schemas": ["Problem": problem],
             ],
@@ -186,7 +187,7 @@ enum OpenAPI {
         operation["security"] =
             switch route.access {
             case .everybody: []
-            case .peopleAndDevices: [["logIn": []], ["device": []]]
+            case .peopleAndDevices: [["logIn": []], ["device": []], ["certificate": []]]
             default: [["logIn": []]]
             }
         if let body = route.body {

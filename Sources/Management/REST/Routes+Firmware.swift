@@ -79,8 +79,8 @@ extension Routes {
             ) { api, call in Answer(try await api.perform("unblockFirmware", call.release, call)) },
             Route(
                 .get, "/api/ota/{deviceId}/check", "checkForUpdate",
-                "Whether a device runs what it should; for its people, and for itself by HTTP Basic with what it signs in to MQTT "
-                    + "with. The device is also told where to fetch it",
+                "Whether a device runs what it should; for its people, and for itself, by HTTP Basic or its certificate, as it "
+                    + "signs in to MQTT. The device is also told where to fetch it",
                 .peopleAndDevices, answer: ["updateAvailable": boolean],
                 problems: [
                     .notFound, .notAuthenticated, .invalidCredentials, .blocked, .passwordChangeRequired,

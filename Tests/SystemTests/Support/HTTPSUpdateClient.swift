@@ -33,17 +33,19 @@ final class HTTPSUpdateClient {
     private let host: String
     private let path: String
     private let authority: Authority?
+    private let certificate: String?
 
-    /// `authority`: of the server's certificate, where the address is one of https.
-    init(_ url: String, trusting authority: Authority? = nil) throws {
+    /// `authority`: of the server's certificate, where the address is one of https. `certificate`: its own, of that authority.
+    init(_ url: String, trusting authority: Authority? = nil, certificate: String? = nil) throws {
         guard url.utf8.count <= Self.longestAddress else { throw Unexpected("\(url.utf8.count) bytes: \(url)") }
         guard let parts = URLComponents(string: url), let port = parts.port.flatMap({ UInt16(exactly: $0) }),
             parts.host == "127.0.0.1", (parts.scheme == "https") == (authority != nil)
         else { throw Unexpected("no address: \(url)") }
         self.port = port
         self.authority = authority
+        self.certificate = certificate
         host = "127.0.0.1:\(port)"
-        path = target(url)
+        path = String(url.dropFirst("\(parts.scheme ?? "")://\(host)".count))
     }
 
     /// What an update would be written from.
@@ -90,7 +92,7 @@ final class HTTPSUpdateClient {
         guard request.utf8.count <= Self.headBytes else { throw Unexpected("Out of buffer: \(request)") }
         let receive: (Int) throws -> [UInt8]
         if let authority {
-            let client = try SecureClient(port: port, authority)
+            let client = try SecureClient(port: port, authority, certificate: certificate)
             client.send(Array(request.utf8))
             receive = { client.receive($0) }
         } else {
