@@ -81,6 +81,7 @@ extension Draft {
         case .loginAttempts: management.loginAttempts = try value.number(in: 1...1000)
         case .maxDevicesPerUser: management.maxDevicesPerUser = try value.number(in: 1...1_000_000)
         case .firmwareURLTTL: management.firmwareURLLifetime = try value.duration(in: 60...year)
+        case .firmwareReleases: management.firmwareReleases = try value.number(in: 0...100_000)
         case .firmwareVerifier: management.firmwareVerifier = value.text
         case .deviceOfflineAfter: management.deviceOfflineAfter = try value.duration(in: 1...year)
         case .activityRetention: management.activityRetention = try value.duration(in: 3600...100 * year)

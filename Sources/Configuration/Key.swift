@@ -106,6 +106,7 @@ extension Configuration {
         case loginAttempts = "login_attempts"
         case maxDevicesPerUser = "max_devices_per_user"
         case firmwareURLTTL = "firmware_url_ttl"
+        case firmwareReleases = "firmware_releases"
         case firmwareVerifier = "firmware_verifier"
         case deviceOfflineAfter = "device_offline_after"
         case activityRetention = "activity_retention"

@@ -56,6 +56,7 @@ extension Configuration.Key {
         case .webSocketsHeadersSize, .packetBufferSize, .enableControlAPI, .maxTopicAlias, .maxTopicAliasBroker: 1
         case .durability, .connectTimeout, .publishRate, .publishBandwidth, .subscribeDenied, .shards, .logFormat: 1
         case .baseURL, .registration, .jwtLifetime, .loginAttempts, .maxDevicesPerUser, .firmwareURLTTL: 1
+        case .firmwareReleases: 1
         case .deviceOfflineAfter, .activityRetention, .healthRetention: 1
         default: nil
         }

@@ -33,7 +33,7 @@ extension Configuration.Key {
         case .protocol, .webSocketsOrigin: .honoured
         case .baseURL, .registration, .corsOrigins, .trustedProxies, .jwtLifetime, .maxDevicesPerUser: .honoured
         case .deviceOfflineAfter, .activityRetention, .healthRetention: .honoured
-        case .firmwareURLTTL, .firmwareVerifier: .honoured
+        case .firmwareURLTTL, .firmwareReleases, .firmwareVerifier: .honoured
         // What they ask for at the latest has always been done already.
         case .autosaveInterval, .autosaveOnChanges: .honoured
 

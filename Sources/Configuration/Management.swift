@@ -59,6 +59,8 @@ extension Configuration {
         package var maxDevicesPerUser = 1000
         /// `firmware_url_ttl`: how long a signed address works, 60 s...366 days, default an hour.
         package var firmwareURLLifetime = Duration.seconds(3600)
+        /// `firmware_releases`: of one model that are kept, 0...100000; 0 (the default): all.
+        package var firmwareReleases = 0
         /// `firmware_verifier`: a command that also has to approve of an image. Nil (unset): none.
         package var firmwareVerifier: String?
         /// `device_offline_after`: silence after which a device without a connection is offline, 1 s...366 days,

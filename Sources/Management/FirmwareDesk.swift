@@ -271,6 +271,29 @@ actor FirmwareDesk {
         try store.delete(firmware: record.id, activity(.firmwareDeleted, record, doer))
     }
 
+    /// Of models that have more than `count`, the oldest go. What devices shall run, what they ran before, and `wanted` stay.
+    /// `model`: nil: all.
+    func deleteOldReleases(
+        of model: ModelName? = nil, keeping count: Int, except wanted: Set<ReleaseName>, by doer: Doer
+    ) throws {
+        for model in try model.map({ [$0] }) ?? tree.models() {
+            let records = try store.firmware(of: model.text, page: 1, limit: .max).elements
+            guard records.count > count else { continue }
+            let production: FirmwareVersion?
+            // Where nobody can tell what devices shall run, everything stays.
+            do { production = try tree.production(of: model) } catch { continue }
+            let before =
+                records.filter { $0.promoted != nil && $0.release?.version != production }
+                .max { ($0.promoted ?? 0) < ($1.promoted ?? 0) }
+            for record in records.dropFirst(count) where record.id != before?.id {
+                guard let release = record.release, release.version != production, !wanted.contains(release) else {
+                    continue
+                }
+                try delete(release, by: doer)
+            }
+        }
+    }
+
     private func refuseIfBlocked(_ release: ReleaseName) throws {
         guard try !tree.blockedVersions(of: release.model).contains(release.version) else {
             throw ManagementProblem(.wrongState, "\(release) is blocked")

@@ -100,6 +100,23 @@ extension Management {
         }
     }
 
+    /// Deletes releases past `firmware_releases`. `model`: nil: of all.
+    package func deleteOldReleases() async throws { try await deleteOldReleases(of: nil) }
+
+    func deleteOldReleases(of model: ModelName?) async throws {
+        let count = settings().firmwareReleases
+        guard count > 0 else { return }
+        let underWay = fleet.withState { $0.table.deployments.filter { !$0.state.isOver } }
+        let wanted = underWay.compactMap { deployment -> ReleaseName? in
+            guard let model = ModelName(deployment.model), let version = FirmwareVersion(deployment.version) else {
+                return nil
+            }
+            return ReleaseName(model: model, version: version)
+        }
+        try await firmware.deleteOldReleases(
+            of: model, keeping: count, except: Set(wanted), by: .init(actor: "server", address: nil))
+    }
+
     func examineFirmware() async throws -> JSONValue? {
         let findings = try await firmware.examine()
         return .object(["problems": .array(findings.map { .string($0) })])

@@ -37,6 +37,8 @@ package struct ManagementSettings: Sendable {
     package var healthRetention: Int64 = 30 * 86_400_000
     /// Seconds in which an address of firmware works.
     package var firmwareURLSeconds: Int64 = 3600
+    /// Of one model, that are kept; 0: all.
+    package var firmwareReleases = 0
     /// Scheme, host and port by which others reach this server; nil: those that they have asked.
     package var baseURL: String?
     /// Where HTTPS is served; nil: nowhere.

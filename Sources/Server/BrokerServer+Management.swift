@@ -65,6 +65,7 @@ extension BrokerServer: PasswordDesk {
         let management = configuration.management
         var settings = ManagementSettings()
         settings.firmwareURLSeconds = management.firmwareURLLifetime.milliseconds / 1000
+        settings.firmwareReleases = management.firmwareReleases
         settings.baseURL = management.baseURL
         settings.httpsPort = configuration.listeners.first { $0.application == .http && $0.tls.isOn }?.port
         settings.httpPort = configuration.listeners.first { $0.application == .http && !$0.tls.isOn }?.port

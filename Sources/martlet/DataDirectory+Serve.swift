@@ -72,7 +72,10 @@ struct OpenData {
                 // at too.
                 .init("log-ins", every: .seconds(1)) { _ = try await management.endOverdueLogIns() },
                 .init("health", every: .seconds(600)) { while try await management.condenseHealth() {} },
-                .init("retention", every: .seconds(3600)) { while try await management.deleteOldRecords() {} },
+                .init("retention", every: .seconds(3600)) {
+                    while try await management.deleteOldRecords() {}
+                    try await management.deleteOldReleases()
+                },
                 .init("database", every: .seconds(86_400)) { try await management.optimizeStore() },
             ],
             report: { job, problem in

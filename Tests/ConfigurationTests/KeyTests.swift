@@ -115,7 +115,8 @@ extension Edges {
                 refuses: ["proxy", "#", "10.0.0.0/129", "10.0.0.0/8/8", "/8", ""]),
             duration(.jwtLifetime, 60, 366 * 86_400), number(.loginAttempts, 1, 1000),
             number(.maxDevicesPerUser, 1, 1_000_000), duration(.firmwareURLTTL, 60, 366 * 86_400),
-            text(.firmwareVerifier), duration(.deviceOfflineAfter, 1, 366 * 86_400),
+            number(.firmwareReleases, 0, 100_000), text(.firmwareVerifier),
+            duration(.deviceOfflineAfter, 1, 366 * 86_400),
             duration(.activityRetention, 3600, 36600 * 86_400), duration(.healthRetention, 3600, 36600 * 86_400),
             flag(.perListenerSettings), Edges(.includeDir, takes: ["/conf.d"], refuses: [""]),
         ]

@@ -230,6 +230,7 @@ private func warnings(_ text: String) throws -> [String] {
             login_attempts 3
             max_devices_per_user 4
             firmware_url_ttl 120s
+            firmware_releases 5
             firmware_verifier verify --hard
             device_offline_after 90
             activity_retention 2w
@@ -279,6 +280,7 @@ private func warnings(_ text: String) throws -> [String] {
         expected.management.loginAttempts = 3
         expected.management.maxDevicesPerUser = 4
         expected.management.firmwareURLLifetime = .seconds(120)
+        expected.management.firmwareReleases = 5
         expected.management.firmwareVerifier = "verify --hard"
         expected.management.deviceOfflineAfter = .seconds(90)
         expected.management.activityRetention = .seconds(14 * 86_400)

@@ -255,6 +255,33 @@ extension System {
             try martlet.stop()
         }
 
+        @Test func `of more releases than shall be kept the oldest go, unless somebody needs them`() throws {
+            let martlet = try RESTMartlet(["firmware_releases 2"], people: [])
+            let all = ["verify", "approve", "promote"]
+            try martlet.release("other/0.9.0")
+            for version in ["1.0.0", "1.1.0"] { try martlet.release("m/\(version)", all) }
+            // Its device is away, and waits for 1.1.0.
+            let device = try martlet.addDevice(model: "m").id
+            try martlet.client.get("POST", "/api/ota/\(device)/start", token: martlet.admin)
+            for version in ["1.2.0", "1.3.0", "1.4.0"] { try martlet.release("m/\(version)", ["verify", "approve"]) }
+            func left() throws -> [String] { try martlet.states().keys.sorted() }
+            #expect(try left() == ["m/1.0.0", "m/1.1.0", "m/1.3.0", "m/1.4.0", "other/0.9.0"], "1.0.0: the way back")
+            for version in ["1.3.0", "1.4.0"] { try martlet.step("promote", "m/\(version)") }
+            try martlet.release("m/1.5.0")
+            try martlet.release("m/1.6.0")
+            #expect(try left() == ["m/1.1.0", "m/1.3.0", "m/1.4.0", "m/1.5.0", "m/1.6.0", "other/0.9.0"])
+            try martlet.client.get("POST", "/api/ota/\(device)/cancel", token: martlet.admin)
+            try martlet.release("m/1.7.0")
+            #expect(try left() == ["m/1.3.0", "m/1.4.0", "m/1.6.0", "m/1.7.0", "other/0.9.0"])
+            #expect(martlet.firmwareFiles().filter { $0.hasSuffix("releases/v1.1.0") } == [])
+            // Where nobody can tell what devices shall run, all stay.
+            try Data("1.3.0 or 1.4.0".utf8).write(
+                to: URL(filePath: "\(martlet.data)/firmware/m/production/version.txt"))
+            try martlet.release("m/1.8.0")
+            #expect(try left().count == 6)
+            try martlet.stop()
+        }
+
         @Test(.disabled(if: isSanitized, "a sanitizer wants to be loaded first"))
         func `a full disk takes nothing, and says so`() throws {
             let martlet = try RESTMartlet(people: [], withFaults: true)

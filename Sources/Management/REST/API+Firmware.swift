@@ -226,6 +226,8 @@ extension Management {
     ) async throws -> JSONValue {
         try refuseUnlessAdministrator(requester)
         _ = try await firmware.finish(upload, text: fields.text, signature: fields.signature, by: requester.doer)
+        // It is there; what stands in the way of the others' end the next hour's attempt reports.
+        try? await deleteOldReleases(of: release.model)
         return try await shown(release)
     }
 
