@@ -166,6 +166,9 @@ package actor FleetKeeper: CommandDesk {
         var requests: [FleetRequest] = []
         var actions: [(actions: [DeploymentTable.Action], moment: Moment)] = []
         live.withState { state in
+            // First: what has happened since may be about another device of that name already.
+            for device in state.removed { forget(device) }
+            state.removed = []
             for (event, moment) in events {
                 var changes: [FleetTable.Change] = []
                 switch event {
@@ -190,8 +193,6 @@ package actor FleetKeeper: CommandDesk {
             for case (.change(.wentOffline(let device, _), _), let moment) in happened {
                 actions.append((deployments.wentOffline(device, at: moment), moment))
             }
-            for device in state.removed { forget(device) }
-            state.removed = []
             for row in state.history.takeDue(at: moment) {
                 rows.append(row)
                 state.unsaved.insert(row.deviceId)
