@@ -214,9 +214,11 @@ package struct DeploymentTable: Sendable {
                 return end(&entry, .success, nil, now)
             }
             guard !entry.deployment.isReportedDone else { return [] }
+            let wasInProgress = entry.deployment.state == .inProgress
             begin(&entry, .inProgress, timing.reportedDone, now)
             (entry.deployment.progress, entry.deployment.isReportedDone) = (100, true)
             entry.began = now.monotonic
+            return put(entry, isProgress: wasInProgress)
         case .failed: return end(&entry, .failed, report.reason ?? "the device says so", now)
         }
         return put(entry)

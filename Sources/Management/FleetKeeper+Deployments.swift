@@ -127,7 +127,7 @@ extension FleetKeeper {
         }
     }
 
-    /// Nil: nobody reads of it.
+    /// Nil: nobody reads of it. Progress is counted together, but not with that of the update before.
     private static func activity(
         _ deployment: Deployment, isProgress: Bool, at moment: Moment
     ) -> (activity: Activity, isCounted: Bool)? {
@@ -143,7 +143,7 @@ extension FleetKeeper {
         let activity = Activity(
             time: moment.wall, actor: actor(deployment.device), device: deployment.device, kind: kind,
             detail: detail(deployment))
-        return (activity, kind == .otaProgress)
+        return (activity, isProgress)
     }
 
     private static func detail(_ deployment: Deployment) -> String {
