@@ -15,6 +15,9 @@ extension FleetKeeper {
         await drain()  // What the device has said until now counts.
         let moment = now()
         let state = live.state(of: device)
+        if let current = state?.firmwareVersion, FirmwareVersion(current) == release.version {
+            throw ManagementProblem(.wrongState, "\(device) runs \(release.version.name) already")
+        }
         let deployment = Deployment(
             id: Secrets.identifier(at: moment.wall), device: device, model: release.model.text,
             version: release.version.name, previousVersion: state?.firmwareVersion, actor: requester.actor,
