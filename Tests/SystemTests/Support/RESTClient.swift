@@ -90,6 +90,8 @@ final class RESTMartlet {
     private(set) var ids: [Role: String] = [:]
     private(set) var firstPassword = ""
     private var serial = 0
+    /// A device that is never updated.
+    var bystander: String?
 
     var data: String { "\(directory.path)/data" }
 
