@@ -15,6 +15,8 @@ package struct DeploymentTable: Sendable {
         package var inProgress: Int64 = 600_000
         /// From "it is done" until it has come back.
         package var reportedDone: Int64 = 600_000
+        /// Until devices have come back to a server that has started anew, at least.
+        package var restored: Int64 = 60_000
         /// Before the second attempt; doubled for each further one, up to an hour.
         package var backOff: Int64 = 30_000
         /// Until a device is told again that is there and does not listen.
@@ -105,11 +107,22 @@ package struct DeploymentTable: Sendable {
         return offer(&entry, now)
     }
 
-    /// What was under way when the process before ended. Where the clock was set back nothing waits longer than it was given.
+    /// What was under way when the process before ended. Where the clock was set back nothing waits longer than it was given;
+    /// what ran out while there was no server is not the device's fault.
     package mutating func restore(_ deployments: [Deployment], at now: Moment) {
         for deployment in deployments where !deployment.state.isOver {
-            let left = min(deployment.due - now.wall, deployment.due - deployment.since)
-            let queueLeft = min(deployment.created + timing.queued - now.wall, timing.queued)
+            let time = deployment.due - deployment.since
+            var left = min(deployment.due - now.wall, time)
+            var queueLeft = min(deployment.created + timing.queued - now.wall, timing.queued)
+            // Who was told before has the time for it, as `tryAgain` gives it.
+            if deployment.attempts > 0 { queueLeft = max(queueLeft, max(left, 0) + timing.offered) }
+            switch deployment.state {
+            // Its device is away: nothing else than the time to wait for it counts, and not what the clock on the wall has
+            // made of that.
+            case .queued where deployment.isOffered || time > Self.longestBackOff: left = queueLeft
+            case .queued: break
+            default: left = max(left, min(timing.restored, time))
+            }
             let age = max(0, now.wall - deployment.since)
             let entry = Entry(
                 deployment: deployment, due: now.monotonic + left, queueEnds: now.monotonic + queueLeft,

@@ -178,7 +178,8 @@ private struct Trial {
         after.table.restore([kept], at: start)
         #expect(after.table.deployment(of: "A") == kept)
         let left = (after.table.nextDue ?? 0) - 5_000
-        #expect(left == kept.due - at(2_000).wall && left > 0)
+        // A device that was told is away, as is everybody.
+        #expect(left == (stage == .offered ? 7 * 86_400_000 - 2_000 : kept.due - at(2_000).wall) && left > 0)
         let came = Moment(monotonic: 6_000, wall: at(3_000).wall)
         after.note(after.table.cameOnline("A", at: came))
         #expect(after.offers == before.offers + (stage == .offered ? 1 : 0))
@@ -187,6 +188,50 @@ private struct Trial {
         let later = Moment(monotonic: 9_000, wall: at(6_000).wall)
         after.note(after.table.tookHealth("A", version: "1.1.0", uptime: 1, isConnected: true, at: later))
         #expect(after.state == .success)
+    }
+
+    @Test(arguments: Trial.Stage.allCases)
+    fileprivate func `loses no attempt by a server that was away, and not its last one either`(
+        _ stage: Trial.Stage
+    ) throws {
+        var trial = try Trial()
+        trial.reach(stage)
+        let hour: Int64 = 3_600_000
+        for attempts in [1, 3] {
+            var kept = trial.latest
+            kept.attempts = attempts
+            // The second time its seven days are over.
+            for absence in [hour, 24 * 7 * hour] {
+                var after = trial
+                after.latest = kept
+                after.table = DeploymentTable()
+                after.table.restore([kept], at: at(absence))
+                after.passes(until: absence + 59_000)
+                #expect(after.latest == kept, "\(stage), \(attempts)")
+                after.comes(absence + 59_500)
+                #expect(after.latest.attempts == attempts && after.state == trial.state)
+                #expect(after.offers == trial.offers + (stage == .offered ? 1 : 0))
+                after.runs("1.1.0", absence + 59_600)
+                #expect(after.state == .success)
+            }
+        }
+    }
+
+    @Test(arguments: [-50, 0, 50]) func `is told again to a device that comes after a restart, however clocks drift`(
+        _ drift: Int64
+    ) throws {
+        var trial = try Trial()
+        trial.reach(.loading)
+        trial.runs("1.0.0", uptime: 1, 20_000)
+        trial.goes(21_000)
+        trial.passes(until: 60_000)
+        #expect(trial.state == .queued && trial.latest.attempts == 1 && trial.offers == 1)
+        var kept = trial.latest
+        kept.due += drift
+        trial.table = DeploymentTable()
+        trial.table.restore([kept], at: at(100_000))
+        trial.comes(200_000)
+        #expect(trial.offers == 2 && trial.latest.attempts == 2)
     }
 
     @Test func `waits no longer after a restart than it was given, wherever the clock is`() throws {
