@@ -161,6 +161,7 @@ extension Management {
 
     func deleteFirmware(_ release: ReleaseName, _ requester: Requester) async throws -> JSONValue? {
         try await firmware.delete(release, by: requester.doer)
+        await fleet.desk?.stop(release.model.text, release.version.name, "\(release) is deleted")
         return nil
     }
 
