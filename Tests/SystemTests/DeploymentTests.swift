@@ -10,13 +10,6 @@ extension System {
     @Suite struct `Updates of devices` {
         private static let release = "m/1.1.0"
 
-        /// Where devices of model m are behind 1.1.0. The image it is, too.
-        private func place(_ lines: [String] = []) throws -> (martlet: RESTMartlet, image: [UInt8]) {
-            let martlet = try RESTMartlet(lines, people: [.owner])
-            let image = try martlet.release(Self.release, ["verify", "approve", "promote"])
-            return (martlet, image)
-        }
-
         // MARK: - As it should be
 
         @Test func `go from the start to the version that the device shows, each step seen`() throws {
@@ -152,7 +145,7 @@ extension System {
         @Test(arguments: [SIGKILL, SIGTERM]) func `go on where they were when the server starts anew`(
             _ signal: Int32
         ) throws {
-            let (martlet, _) = try place()
+            let martlet = try RESTMartlet(promoting: Self.release)
             var fleet = try Fleet(martlet)
             func states() throws -> [[ShownDeployment]] { try fleet.all.map { try martlet.history($0.id) } }
             var before = try states()
@@ -237,7 +230,7 @@ extension System {
         // MARK: - Devices that do otherwise
 
         @Test func `go on when the device has lost its connection, and are told anew until it acknowledges`() throws {
-            let (martlet, _) = try place()
+            let martlet = try RESTMartlet(promoting: Self.release)
             let device = try UpdatedDevice(martlet)
             let first = try #require(try device.reach(.told))
             try device.comeBack()
@@ -270,7 +263,7 @@ extension System {
         }
 
         @Test func `end as the device says, or shows that it could not keep it`() throws {
-            let (martlet, _) = try place()
+            let martlet = try RESTMartlet(promoting: Self.release)
             let device = try UpdatedDevice(martlet)
             let first = try #require(try device.reach(.done)).deployment
             try device.comeBack()
@@ -307,7 +300,7 @@ extension System {
         }
 
         @Test func `are not moved by what can't be read, by what is late, or by others`() throws {
-            let (martlet, _) = try place()
+            let martlet = try RESTMartlet(promoting: Self.release)
             func unreadable() throws -> Int? {
                 let name = "martlet_device_messages_unreadable_total "
                 let lines = try martlet.client.get("GET", "/metrics").text.split(separator: "\n")
@@ -336,7 +329,7 @@ extension System {
         }
 
         @Test func `are one at a time`() throws {
-            let (martlet, _) = try place()
+            let martlet = try RESTMartlet(promoting: Self.release)
             let device = try UpdatedDevice(martlet)
             let statuses = Mutex<[Int]>([])
             let (port, admin, path) = (martlet.port, martlet.admin, "/api/ota/\(device.id)/start")
@@ -364,7 +357,7 @@ extension System {
         }
 
         @Test func `are not begun for a device that has just said that it runs the version`() throws {
-            let (martlet, _) = try place()
+            let martlet = try RESTMartlet(promoting: Self.release)
             let device = try UpdatedDevice(martlet, runs: nil)
             try device.connect()
             for _ in 0..<5 {
@@ -375,93 +368,6 @@ extension System {
                 try device.says(version: "1.0.0")
             }
             #expect(try martlet.history(device.id).isEmpty && !device.wasTold())
-            try martlet.stop()
-        }
-
-        // MARK: - People change their mind
-
-        @Test func `are canceled until the device says that it is done`() throws {
-            let (martlet, _) = try place()
-            for stage in UpdatedDevice.Stage.allCases {
-                let device = try UpdatedDevice(martlet)
-                let url = try device.reach(stage)?.url
-                if let url { #expect(try martlet.fetch(url) == 200) }
-                let answer = try martlet.cancel(device.id, token: martlet.owner)
-                guard stage != .done else {
-                    #expect(answer.status == 409 && answer.code == "wrong_state", "\(answer.text)")
-                    #expect(try martlet.settled(device.id).status == "IN_PROGRESS")
-                    if let url { #expect(try martlet.fetch(url) == 200) }
-                    continue
-                }
-                let canceled = try #require(ShownDeployment(answer["deployment"]), "\(answer.text)")
-                #expect(canceled.status == "CANCELED" && canceled.hasEnded && !canceled.isDue)
-                #expect(try martlet.history(device.id) == [canceled])
-                if let url { #expect(try martlet.fetch(url) == 403, "\(stage)") }
-                #expect(try martlet.cancel(device.id).code == "wrong_state")
-                if stage == .away { try device.connect() } else { try device.says("IN_PROGRESS") }
-                #expect(try martlet.settled(device.id) == canceled)
-                #expect(try martlet.updateActivity(device.id).last == "OTA_CANCELED")
-
-                // It is asked for again.
-                let next = try martlet.started(device.id)
-                let offer = try device.offer()
-                #expect(offer.deployment == next.id && next.id != canceled.id, "the first that it hears")
-                #expect(try martlet.fetch(offer.url) == 200)
-                #expect(try martlet.cancel(device.id).status == 200)
-                // Whatever it comes up with.
-                try device.says(version: "1.1.0", uptime: 1)
-                #expect(try martlet.settled(device.id).status == "CANCELED")
-            }
-            try martlet.stop()
-        }
-
-        @Test func `fail when their version is blocked, and nobody fetches it any more`() throws {
-            let (martlet, _) = try place()
-            var devices: [(UpdatedDevice.Stage, UpdatedDevice, UpdatedDevice.Offer?)] = []
-            for stage in UpdatedDevice.Stage.allCases {
-                let device = try UpdatedDevice(martlet)
-                devices.append((stage, device, try device.reach(stage)))
-            }
-            #expect(try martlet.step("block", Self.release, body: #"{"reason":"boot loop"}"#).status == 200)
-            for (stage, device, offer) in devices {
-                let failed = try martlet.awaits(device.id, "FAILED")
-                #expect(failed.reason?.isEmpty == false && failed.hasEnded, "\(stage)")
-                if let offer { #expect(try martlet.fetch(offer.url) == 403, "\(stage)") }
-                #expect(try martlet.start(device.id).code == "wrong_state")
-                #expect(try martlet.updateActivity(device.id).last == "OTA_FAILED")
-            }
-            // What comes too late changes nothing, and the version may be had again by who asks anew.
-            try martlet.step("unblock", Self.release)
-            for (stage, device, offer) in devices {
-                if stage == .away { try device.connect() }
-                if stage == .told, let offer { try device.acknowledge(offer) }
-                try device.says("IN_PROGRESS")
-                #expect(try martlet.settled(device.id).status == "FAILED", "\(stage)")
-                try martlet.started(device.id)
-            }
-            try martlet.stop()
-        }
-
-        @Test func `end with the device, and another one by its name knows nothing of them`() throws {
-            let (martlet, _) = try place()
-            for stage in UpdatedDevice.Stage.allCases {
-                let device = try UpdatedDevice(martlet)
-                let offer = try device.reach(stage)
-                try martlet.client.get("DELETE", "/api/device/\(device.id)", token: martlet.owner)
-                #expect(stage == .away || device.isClosed)
-                if let offer { #expect(try martlet.fetch(offer.url) == 403, "\(stage)") }
-                #expect(try martlet.start(device.id).status == 404)
-                #expect(try martlet.cancel(device.id).status == 404)
-                let heir = try UpdatedDevice(martlet, id: device.id)
-                #expect(try martlet.history(heir.id).isEmpty)
-                #expect(try martlet.record(heir.id)["device", "otaStatus"] as? String == "IDLE")
-                try heir.says("SUCCESS")
-                #expect(try martlet.cancel(heir.id).code == "wrong_state", "\(stage): nothing is under way")
-                #expect(try martlet.history(heir.id).isEmpty && !heir.wasTold())
-                let started = try martlet.started(heir.id)
-                #expect(try heir.offer().deployment == started.id)
-                #expect(try martlet.updateActivity(heir.id).last == "OTA_STARTED")
-            }
             try martlet.stop()
         }
     }

@@ -8,12 +8,6 @@ extension System {
     @Suite struct `Messages about updates` {
         private static let release = "m/1.1.0"
 
-        private func place(_ people: [RESTMartlet.Role] = []) throws -> RESTMartlet {
-            let martlet = try RESTMartlet(people: people)
-            try martlet.release(Self.release, ["verify", "approve", "promote"])
-            return martlet
-        }
-
         private func setModel(_ martlet: RESTMartlet, _ members: String) throws {
             try martlet.client.get("PUT", "/api/models/m", token: martlet.admin, body: "{\(members)}")
         }
@@ -29,7 +23,7 @@ extension System {
         @Test(arguments: ["json", "url"]) func `have the form of the model, and are as long as it takes`(
             _ form: String
         ) throws {
-            let martlet = try place()
+            let martlet = try RESTMartlet(promoting: Self.release, people: [])
             let device = try UpdatedDevice(martlet)
             try setModel(martlet, #""otaPayload":"\#(form)""#)
             let offer = try #require(try device.reach(.told))
@@ -69,7 +63,7 @@ extension System {
         }
 
         @Test func `go to a device as it listens`() throws {
-            let martlet = try place()
+            let martlet = try RESTMartlet(promoting: Self.release, people: [])
             // At QoS 0 there is nothing to wait for.
             let plain = try UpdatedDevice(martlet, runs: nil)
             try plain.connect(listens: 0)
@@ -111,7 +105,7 @@ extension System {
         }
 
         @Test func `are not for a device that is blocked, or has no model`() throws {
-            let martlet = try place()
+            let martlet = try RESTMartlet(promoting: Self.release, people: [])
             let bare = try UpdatedDevice(martlet, model: nil)
             let other = try UpdatedDevice(martlet, model: "other")
             for device in [bare, other] {
@@ -126,9 +120,18 @@ extension System {
             #expect(refused.status == 403 && refused.code == "blocked", "\(refused.text)")
             #expect(try martlet.history(device.id).isEmpty)
             try martlet.client.get("POST", path, token: martlet.admin, body: #"{"blocked":false}"#)
-            try martlet.started(device.id)
+
+            // One that is under way waits for it to be let in again.
             try device.connect()
-            _ = try device.offer()
+            let offer = try #require(try device.reach(.told))
+            try martlet.client.get("POST", path, token: martlet.admin, body: #"{"blocked":true}"#)
+            #expect(device.isClosed)
+            #expect(try martlet.fetch(offer.url) == 403)
+            #expect(try martlet.settled(device.id).status == "QUEUED")
+            try martlet.client.get("POST", path, token: martlet.admin, body: #"{"blocked":false}"#)
+            #expect(try martlet.fetch(offer.url) == 200)
+            try device.connect()
+            #expect(try device.offer().deployment == offer.deployment)
             try martlet.stop()
         }
 
@@ -183,7 +186,7 @@ extension System {
         }
 
         @Test func `are asked for over MQTT as over HTTP`() throws {
-            let martlet = try place()
+            let martlet = try RESTMartlet(promoting: Self.release, people: [])
             let control = try Control(martlet)
             let device = try UpdatedDevice(martlet)
             let which = #""deviceId":"\#(device.id)""#
@@ -225,7 +228,7 @@ extension System {
         }
 
         @Test func `are about releases that go their way over MQTT as over HTTP`() throws {
-            let martlet = try place()
+            let martlet = try RESTMartlet(promoting: Self.release, people: [])
             let control = try Control(martlet)
             let steps = [
                 ("verify", "VERIFIED"), ("approve", "APPROVED"), ("promote", "PROMOTED"), ("block", "BLOCKED"),
@@ -266,7 +269,7 @@ extension System {
         }
 
         @Test func `are no business of devices and of other people`() throws {
-            let martlet = try place([.owner, .other])
+            let martlet = try RESTMartlet(promoting: Self.release, people: [.owner, .other])
             let control = try Control(martlet)
             let (device, neighbour) = (try UpdatedDevice(martlet), try UpdatedDevice(martlet))
             let which = #""deviceId":"\#(device.id)""#

@@ -23,13 +23,18 @@ final class UpdatedDevice {
     let id: String
     let secret: String
     private let martlet: RESTMartlet
+    /// Whether its session outlives its connection.
+    private let isLasting: Bool
     private var connection: RawClient?
     /// Messages that have come while something else was waited for.
     private var waiting: [Received] = []
 
     /// Of that model. `runs`: connected, and has said so; nil: it never was there.
-    init(_ martlet: RESTMartlet, model: String? = "m", runs version: String? = "1.0.0", id: String? = nil) throws {
-        self.martlet = martlet
+    init(
+        _ martlet: RESTMartlet, model: String? = "m", runs version: String? = "1.0.0", id: String? = nil,
+        isLasting: Bool = false
+    ) throws {
+        (self.martlet, self.isLasting) = (martlet, isLasting)
         (self.id, secret) = try martlet.addDevice(model: model, id: id)
         guard let version else { return }
         try connect()
@@ -46,7 +51,9 @@ final class UpdatedDevice {
     /// `listens`: at which QoS; nil: it does not.
     func connect(listens qos: UInt8? = 1) throws {
         waiting = []
-        connection = try martlet.signedIn(id, secret, client: id)
+        let (connection, code) = try martlet.mqtt(id, secret, client: id, cleanSession: !isLasting)
+        guard code == 0 else { throw Unexpected("\(id) is refused with \(code)") }
+        self.connection = connection
         if let qos { try listen(qos: qos) }
     }
 
@@ -203,6 +210,14 @@ struct ShownDeployment: Equatable, CustomStringConvertible {
 }
 
 extension RESTMartlet {
+    /// Where devices of that model shall run that release.
+    convenience init(
+        promoting release: String, _ lines: [String] = [], people: [Role] = [.owner], withFaults: Bool = false
+    ) throws {
+        try self.init(lines, people: people, withFaults: withFaults)
+        try self.release(release, ["verify", "approve", "promote"])
+    }
+
     func record(_ device: String) throws -> RESTClient.Answer {
         try client.get("GET", "/api/device/\(device)", token: admin)
     }
