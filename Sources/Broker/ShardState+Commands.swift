@@ -7,7 +7,7 @@ struct PendingCommand: Sendable {
     let number: UInt64
     let device: String
     /// From then on it is not sent again.
-    let expires: Instant
+    var expires: Instant
 }
 
 /// Where a command stands: in which session's queue, by which Packet Identifier.
@@ -71,6 +71,13 @@ extension ShardState {
         commands[place] = PendingCommand(number: number, device: device, expires: expires)
         send(item, isDuplicate: false, to: connection, into: &outbox)
         return true
+    }
+
+    /// Whatever becomes of their connections, these commands are not sent again.
+    package mutating func withdraw(_ numbers: Set<UInt64>) {
+        for (place, command) in commands where numbers.contains(command.number) {
+            commands[place]?.expires = Instant(milliseconds: .min)
+        }
     }
 
     /// PUBACK, or PUBREC, has come.

@@ -29,7 +29,7 @@ package struct DeploymentTable: Sendable {
     package enum Action: Sendable, Equatable {
         /// Tell the device, with an address of this moment.
         case offer(Deployment)
-        /// Do not tell it any more, if that has not left yet.
+        /// Do not tell it any more, unless it has it already.
         case withdraw(Deployment)
         /// It is another than it was. `isProgress`: by nothing but what the device says of its progress.
         case changed(Deployment, isProgress: Bool)
@@ -178,9 +178,10 @@ package struct DeploymentTable: Sendable {
         guard var entry = entries[device], entry.isOnline else { return [] }
         entry.isOnline = false
         // It was told, and will be again: its time to answer begins then.
-        if entry.deployment.state == .queued, entry.deployment.isOffered { wait(&entry, until: entry.queueEnds, now) }
+        let isOffered = entry.deployment.state == .queued && entry.deployment.isOffered
+        if isOffered { wait(&entry, until: entry.queueEnds, now) }
         keep(entry)
-        return []
+        return isOffered ? [.withdraw(entry.deployment)] : []
     }
 
     /// An offer could not be sent: the device does not listen, for it has only just come, perhaps.

@@ -69,7 +69,7 @@ extension FleetKeeper {
             detail: Self.detail(deployment))
         try keepNow(deployment, activity)
         deployments = table
-        offers = offers.filter { $0.value.deployment != deployment.id }
+        withdraw(deployment)
         show(deployment)
         return deployment
     }
@@ -118,7 +118,7 @@ extension FleetKeeper {
                 keep(deployment, Self.activity(deployment, isProgress: isProgress, at: moment))
                 show(deployment)
             case .offer(let deployment): dueOffers.append(deployment)
-            case .withdraw(let deployment): offers = offers.filter { $0.value.deployment != deployment.id }
+            case .withdraw(let deployment): withdraw(deployment)
             }
         }
     }
@@ -182,7 +182,7 @@ extension FleetKeeper {
         else { return }
         let number = takeNumber()
         // Only the latest is waited for; before it is sent, for it may be acknowledged before that is over.
-        offers = offers.filter { $0.value.deployment != deployment.id }
+        withdraw(deployment)
         offers[number] = (deployment.id, deployment.device)
         let left = max(1, known.due - now().wall)
         let reach = await broker.send(
@@ -194,6 +194,14 @@ extension FleetKeeper {
             reach.sent == 0
                 ? deployments.unheard(deployment.id, of: deployment.device, at: now())
                 : deployments.acknowledged(deployment.id, of: deployment.device, at: now()), at: now())
+    }
+
+    /// Nobody waits for what the device was told, and a session that has it does not tell it again.
+    private func withdraw(_ deployment: Deployment) {
+        let numbers = Set(offers.filter { $0.value.deployment == deployment.id }.keys)
+        guard !numbers.isEmpty else { return }
+        for number in numbers { offers[number] = nil }
+        broker.withdraw(numbers)
     }
 
     /// With an address of this moment. Throws a `ManagementProblem` where the device can't have it.

@@ -15,6 +15,8 @@ package protocol DeviceBroker: Sendable {
         _ payload: [UInt8], on topic: DeviceBox, number: UInt64, to device: String, within milliseconds: Int64,
         andOthers: Bool
     ) async -> (sent: Int, awaited: Int)
+    /// What was sent by these numbers, and is not acknowledged, is not sent again.
+    func withdraw(_ numbers: Set<UInt64>)
     /// Answers a request of the feed.
     func answer(_ response: [UInt8], to person: String) async
     /// The connections of devices that have brought a packet since then, by the clock that never jumps.
@@ -438,6 +440,7 @@ package actor FleetKeeper: CommandDesk {
     private func forget(_ device: String) {
         (addresses[device], hosts[device]) = (nil, nil)
         deployments.remove(device)
+        offers = offers.filter { $0.value.device != device }
         unsavedDeployments = unsavedDeployments.filter { $0.value.device != device }
         commands = commands.filter { $0.value.device != device }
     }

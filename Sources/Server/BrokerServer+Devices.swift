@@ -32,6 +32,9 @@ extension BrokerServer {
         return (sent, awaited)
     }
 
+    /// What was sent by these numbers, and is not acknowledged, is not sent again.
+    package func withdraw(_ numbers: Set<UInt64>) { for shard in shards { shard.withdraw(numbers) } }
+
     /// Answers a request of the feed, by all connections by which that administrator listens.
     package func answer(_ response: [UInt8], to person: String) async {
         let message = ApplicationMessage(topic: "$CONTROL/fleet/v1/response", payload: response)

@@ -57,6 +57,7 @@ actor Shard: LoopActor {
         core.deliver(
             command, number: number, for: device, within: milliseconds, to: receivers, andOthers: andOthers)
     }
+    nonisolated func withdraw(_ numbers: Set<UInt64>) { post { $0.core.withdraw(numbers) } }
     func answer(_ message: ApplicationMessage, to person: String, _ receivers: [Receiver]) {
         core.answer(message, to: person, receivers)
     }

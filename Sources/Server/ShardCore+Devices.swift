@@ -56,6 +56,8 @@ extension ShardCore {
             into: &outbox)
     }
 
+    mutating func withdraw(_ numbers: Set<UInt64>) { state.withdraw(numbers) }
+
     private func link(of number: ConnectionNumber) -> Link { Link(shard: state.shard, number: table.token(of: number)) }
 
     /// The connections of devices that have brought a packet since then.

@@ -49,6 +49,8 @@ struct LiveBroker: BrokerKeeper, DeviceBroker {
             payload, on: topic.rawValue, number: number, to: device, within: milliseconds, andOthers: andOthers)
     }
 
+    func withdraw(_ numbers: Set<UInt64>) { server.withdraw(numbers) }
+
     func answer(_ response: [UInt8], to person: String) async { await server.answer(response, to: person) }
 
     func devicesHeard(since milliseconds: Int64) async -> [(device: String, link: Link)] {

@@ -166,6 +166,23 @@ private func command(_ payload: String, id: PacketIdentifier = 1, isDuplicate: B
         #expect(broker.commandsUnderWay == 2)
     }
 
+    @Test func `is not sent again once it is withdrawn, and those beside it are`() {
+        let here = world.listener(client: "here", cleanSession: false, home: 0)
+        let there = world.listener(client: "there", cleanSession: false, home: 1)
+        for number in 1...3 as ClosedRange<UInt64> {
+            #expect(broker.command("\(number)", number: number, to: "DEV1") == 2)
+        }
+        broker.withdraw([2, 9])
+        there.acknowledge(2)
+        #expect(world.delivered == [2], "it was in the device's hands already")
+        there.drop()
+        here.drop()
+        for name in ["here", "there"] {
+            let back = world.connect(.device, client: name, cleanSession: false).takeDeliveries()
+            #expect(back.map(\.payload) == ["1", "3"] && back.allSatisfy(\.isDuplicate), "\(name)")
+        }
+    }
+
     @Test func `is told at PUBREC where QoS is upgraded, and expires only before that`() {
         var limits = Limits.withoutDamping
         limits.upgradesQoS = true

@@ -17,6 +17,7 @@ private final class FakeBroker: DeviceBroker {
     let sent = Lock<[Sent]>([])
     let connections = Lock(1)
     let listensAtQoS0 = Lock(false)
+    let withdrawn = Lock<Set<UInt64>>([])
     let published = Lock<[String: String]>([:])
 
     func send(
@@ -31,6 +32,7 @@ private final class FakeBroker: DeviceBroker {
         return (count, listensAtQoS0.withLock { $0 } ? 0 : count)
     }
 
+    func withdraw(_ numbers: Set<UInt64>) { withdrawn.withLock { $0.formUnion(numbers) } }
     func answer(_ response: [UInt8], to person: String) async {}
     func devicesHeard(since milliseconds: Int64) async -> [(device: String, link: Link)] { [] }
 

@@ -118,6 +118,27 @@ extension System {
             try martlet.stop()
         }
 
+        @Test func `come by a lasting session as by any other, and not once they are canceled`() throws {
+            let martlet = try RESTMartlet(promoting: Self.release)
+            let device = try UpdatedDevice(martlet, isLasting: true)
+            let first = try #require(try device.reach(.told))
+            try device.loseConnection()
+            try device.connect(listens: nil)
+            // Only with a fresh address, though the session had it still.
+            let again = try device.offer()
+            #expect(again.deployment == first.deployment && !again.packet.isDuplicate)
+            try martlet.settle()
+            #expect(try !device.wasTold())
+            try device.loseConnection()
+            #expect(try martlet.cancel(device.id).status == 200)
+            try device.connect(listens: nil)
+            try martlet.settle()
+            #expect(try !device.wasTold())
+            let next = try martlet.started(device.id)
+            #expect(try device.offer().deployment == next.id)
+            try martlet.stop()
+        }
+
         @Test(.disabled(if: isSanitized, "a sanitizer wants to be loaded first"))
         func `are neither begun nor canceled while the disk takes nothing, and what devices say is kept for later`()
             throws

@@ -555,6 +555,8 @@ final class ShardHarness {
         return (sent, awaited)
     }
 
+    func withdraw(_ numbers: Set<UInt64>) { for shard in shards { shard.state.withdraw(numbers) } }
+
     /// The same. Returns to how many of the device's connections it went.
     func command(
         _ payload: String, number: UInt64 = 1, to device: String, within milliseconds: Int64 = 30_000,
