@@ -40,7 +40,7 @@ extension System {
                 }
                 #expect(try martlet.check(device.id, device.secret)["updateAvailable"] as? Bool == true)
 
-                let answer = try martlet.start(device.id, token: martlet.owner)
+                let answer = try martlet.start(device.id.lowercased(), token: martlet.owner)
                 let queued = try #require(ShownDeployment(answer["deployment"]), "\(answer.text)")
                 #expect(queued.status == "QUEUED" && queued.attempts == 1 && queued.isDue && !queued.hasStarted)
                 #expect(queued.fromVersion == "1.0.0" && queued.toVersion == "1.1.0")
@@ -161,6 +161,7 @@ extension System {
                     let offer = try device.offer()
                     let known = try #require(martlet.history(device.id).first)
                     #expect(offer.deployment == known.id && known.status == "QUEUED" && known.attempts == 1)
+                    #expect(offer.url.hasPrefix("http://127.0.0.1:\(martlet.port)/"), "as it has come now")
                     #expect(try martlet.fetch(offer.url) == 200)
                     try device.acknowledge(offer)
                     try martlet.awaits(device.id, "STARTED")
@@ -296,6 +297,30 @@ extension System {
             try silent.says("success")
             let believed = try martlet.awaits(silent.id, "SUCCESS", progress: 100)
             #expect(believed.isOnItsWord && believed.fromVersion == nil)
+            try martlet.stop()
+        }
+
+        @Test func `of a device that something else speaks for are what that says`() throws {
+            let martlet = try RESTMartlet(promoting: Self.release)
+            let device = try UpdatedDevice(martlet, runs: nil)
+            let gateway = try martlet.signedIn("admin@x", martlet.admin)
+            func says(_ topic: String, _ text: String) throws {
+                try gateway.send(Packet.publish("devices/\(device.id)/\(topic)", text, qos: 1))
+                #expect(try gateway.receive().type == 4)
+                try martlet.settle()
+            }
+            // It has no connection by which it could be seen to come back.
+            for (version, state) in [("1.0.0", "ROLLED_BACK"), ("1.1.0", "SUCCESS")] {
+                try says("health", #"{"fw":"1.0.0"}"#)
+                #expect(try martlet.started(device.id).status == "QUEUED")
+                #expect(try martlet.settled(device.id).status == "QUEUED", "nobody could be told")
+                try says("ota/status", "STARTED")
+                try martlet.awaits(device.id, "STARTED")
+                try says("ota/status", "SUCCESS")
+                try martlet.awaits(device.id, "IN_PROGRESS", progress: 100)
+                try says("health", #"{"fw":"\#(version)"}"#)
+                try martlet.awaits(device.id, state)
+            }
             try martlet.stop()
         }
 

@@ -62,6 +62,16 @@ extension System {
             try martlet.stop()
         }
 
+        @Test func `have the address of base_url where there is one`() throws {
+            let base = "https://updates.example.org:8443"
+            let martlet = try RESTMartlet(promoting: Self.release, ["base_url \(base)"], people: [])
+            let device = try UpdatedDevice(martlet)
+            let offer = try #require(try device.reach(.told))
+            #expect(offer.url.hasPrefix("\(base)/firmware/m/1.1.0/firmware.bin?d=\(device.id)&"))
+            #expect(try martlet.fetch(offer.url) == 200)
+            try martlet.stop()
+        }
+
         @Test func `go to a device as it listens`() throws {
             let martlet = try RESTMartlet(promoting: Self.release, people: [])
             // At QoS 0 there is nothing to wait for.
