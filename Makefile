@@ -10,7 +10,7 @@ SECONDS      ?= 60
 FUZZ_ARGS    ?=
 SOURCES      := Sources Tests Package.swift
 
-.PHONY: run build test dist format lint bench bench-rest sanitize soak fuzz clean
+.PHONY: run build test dist format lint bench bench-rest bench-firmware sanitize soak fuzz clean
 
 ## Builds release and starts the broker; `make run ARGS='-p 1884 -v'` passes flags on.
 run: build
@@ -52,6 +52,12 @@ bench-rest: build
 	@Tests/Support/install bench rest
 	@$(MAKE) --no-print-directory -C bench
 	@MARTLET="$(CURDIR)/.build/release/martlet" bench/rest.py $(BENCH_ARGS)
+
+## What it costs that a fleet loads firmware; `make bench-firmware BENCH_ARGS='--rounds 2 --fleet'`.
+bench-firmware: build
+	@Tests/Support/install bench
+	@$(MAKE) --no-print-directory -C bench
+	@MARTLET="$(CURDIR)/.build/release/martlet" bench/firmware.py $(BENCH_ARGS)
 
 ## The socket suite against binaries that watch for races and for memory errors.
 sanitize:

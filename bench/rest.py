@@ -18,6 +18,7 @@ import time
 import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+BINARY = os.environ.get("MARTLET", os.path.join(HERE, "../.build/release/martlet"))
 DEVICES = 100
 
 
@@ -28,7 +29,11 @@ def free_port():
 
 
 class Martlet:
-    """One that is stopped at the end of the block; everything that it writes goes with its directory."""
+    """One that is stopped at the end of the block; everything that it writes goes with its directory. `lines`: more of its
+    configuration."""
+
+    def __init__(self, *lines):
+        self.lines = lines
 
     def __enter__(self):
         self.directory = tempfile.TemporaryDirectory(prefix="martlet-rest.")
@@ -38,10 +43,9 @@ class Martlet:
             file.write(
                 f"data_dir {self.directory.name}/data\nuser root\nregistration open\nlogin_attempts 1000\n"
                 f"listener {self.mqtt} 127.0.0.1\nallow_anonymous true\n"
-                f"listener {self.http} 127.0.0.1\nprotocol http\n")
-        binary = os.environ.get("MARTLET", os.path.join(HERE, "../.build/release/martlet"))
+                f"listener {self.http} 127.0.0.1\nprotocol http\n" + "".join(line + "\n" for line in self.lines))
         self.log = open(os.path.join(self.directory.name, "log"), "w")
-        self.process = subprocess.Popen([binary, "serve", "-c", path], stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen([BINARY, "serve", "-c", path], stdout=self.log, stderr=self.log)
         end = time.monotonic() + 10
         while True:
             try:

@@ -17,9 +17,10 @@ def descriptor(version):
                        b"12:00:00", b"Jan  1 2026", b"v5.4.1", bytes(32), 0, 99, 16, 0, b"", b"")
 
 
-def image(version, chip):
+def image(version, chip, constants=64):
+    """`constants`: how many bytes of them it has, a multiple of 4."""
     number, data = CHIPS[chip]
-    segments = [(data, descriptor(version) + bytes(64)), (0x3FC88000, b"\xAA" * 4096)]
+    segments = [(data, descriptor(version) + bytes(constants)), (0x3FC88000, b"\xAA" * 4096)]
     made = struct.pack("<BBBBI", 0xE9, len(segments), 2, 0x20, 0x40374000)
     made += struct.pack("<BBBBHBHH4sB", 0xEE, 0, 0, 0, number, 0, 0, 199, b"", 1)
     checksum = 0xEF
