@@ -41,6 +41,8 @@ final class HTTPConnection {
     var output = OutputBuffer()
     /// What of the answer at hand comes from a file, behind the output.
     var file: FileBody?
+    /// Where it lies the kernel can't send from: not every file system can.
+    var isFileCopied = false
     var body: BodyPipe?
     var task: Task<Void, Never>?
     /// Waits for the output to have room.

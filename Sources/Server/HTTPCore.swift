@@ -698,16 +698,19 @@ struct HTTPCore: ~Copyable {
             guard connection.output.isEmpty, var file = connection.file, !file.range.isEmpty,
                 ofFile < Self.fileBytesPerTurn
             else { return total }
-            let part = file.range.prefix(
-                connection.stream.isSecure ? OutputBuffer.recordBytes : Self.fileBytesPerTurn - ofFile)
+            let isCopied = connection.stream.isSecure || connection.isFileCopied
+            let part = file.range.prefix(isCopied ? OutputBuffer.recordBytes : Self.fileBytesPerTurn - ofFile)
             let count: Int
             do throws(SystemError) {
-                if connection.stream.isSecure {
+                if isCopied {
                     count = try connection.output.append(fromFile: file.file.descriptor, part, pool: &pool)
                 } else {
                     switch connection.stream.write(fromFile: file.file.descriptor, part) {
                     case .bytes(let some): count = some
                     case .wouldBlock: return total
+                    case .failed(.system(let error)) where error.code == EINVAL:
+                        connection.isFileCopied = true
+                        continue
                     case .failed(.system(let error)): throw error
                     case .failed: return nil
                     }

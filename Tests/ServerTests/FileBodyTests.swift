@@ -67,6 +67,18 @@ import Transport
         await files.closed(2)
     }
 
+    @Test func `comes from where the kernel can not send it by itself`() async throws {
+        let content = try files.makeUnsendable()
+        try #require(!content.isEmpty)
+        try await on(false) { client in
+            for _ in 0..<2 {
+                try client.ask("/unsendable")
+                let answer = try client.answer()
+                #expect(answer.status == 200 && answer.body == content)
+            }
+        }
+    }
+
     @Test(arguments: [false, true])
     func `comes in parts, as esp_https_ota asks for it`(_ isSecure: Bool) async throws {
         let content = try files.make(100_000)
@@ -227,6 +239,14 @@ private final class Files: Sendable {
         return content
     }
 
+    /// From what lies there `sendfile` sends nothing, as with some file systems; its size is told as 0.
+    func makeUnsendable() throws -> [UInt8] {
+        symlink("/proc/self/environ", path("unsendable"))
+        return Array(Self.unsendable)
+    }
+
+    private static let unsendable = FileManager.default.contents(atPath: "/proc/self/environ") ?? Data()
+
     func makeEmpty(_ size: Int) throws -> String {
         try Data().write(to: directory.appending(path: "\(size)"))
         truncate(path("\(size)"), size)
@@ -252,10 +272,11 @@ private final class Files: Sendable {
         let descriptor = Glibc.open(path(String(request.rawPath.dropFirst())), O_RDONLY | O_CLOEXEC)
         var status = stat()
         guard descriptor >= 0, fstat(descriptor, &status) == 0 else { return Response(.notFound) }
+        let unsendable = request.rawPath == "/unsendable" ? Self.unsendable : Data()
         count.withLock { $0 += 1 }
         var response = Response.content(
-            ofFile: OpenOne(descriptor, of: self), size: Int(status.st_size), type: "application/json", eTag: "\"t\"",
-            for: request)
+            ofFile: OpenOne(descriptor, of: self), size: Int(status.st_size) + unsendable.count,
+            type: "application/json", eTag: "\"t\"", for: request)
         // Nothing of a file is compressed, whatever its type.
         response.compress(for: [.acceptEncoding: "gzip"])
         return response
