@@ -147,6 +147,9 @@ internal import Glibc
         _ = try step()
     }
 
+    /// Rows that the last statement of the database has changed. The corresponding C function is `sqlite3_changes`.
+    var changes: Int { unsafe Int(sqlite3_changes(database)) }
+
     /// Takes a parameter from a column of another statement's row, whatever it is. The corresponding C function is
     /// `sqlite3_bind_value`.
     borrowing func bind(_ column: CInt, of other: borrowing Statement, at index: CInt) {

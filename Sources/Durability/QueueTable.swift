@@ -1,8 +1,9 @@
 internal import Broker
 internal import MQTT
 
-/// The queues of sessions, on the disk: the statements of the writer's connection.
+/// The queues of sessions, on the disk: the statements of the writer's connection. A message has a row, or is in a run.
 struct QueueTable: ~Copyable {
+    private let runs: RunTable
     private let insert: Statement
     private let share: Statement
     private let update: Statement
@@ -22,7 +23,7 @@ struct QueueTable: ~Copyable {
         let update = try database.prepare("UPDATE queue SET packet = ? WHERE session = ? AND sequence = ?")
         let release = try database.prepare(
             """
-            UPDATE queue SET packet = ?, flags = flags | \(Flags.released), message = NULL, body = NULL
+            UPDATE queue SET packet = ?, flags = flags | \(Flags.released), bytes = 0, message = NULL, body = NULL
             WHERE session = ? AND sequence = ?
             """)
         let delete = try database.prepare("DELETE FROM queue WHERE session = ? AND sequence BETWEEN ? AND ?")
@@ -32,8 +33,12 @@ struct QueueTable: ~Copyable {
         let read = try database.prepare(
             """
             SELECT sequence, flags, packet, message, coalesce(body, (SELECT body FROM message WHERE id = message))
-            FROM queue WHERE session = ? AND sequence > ? AND sequence < ? ORDER BY sequence
+            FROM queue WHERE session = ?1 AND sequence > ?2 AND sequence < ?3
+            UNION ALL
+            SELECT sequence, NULL, 0, NULL, body FROM run WHERE session = ?1 AND sequence > ?2 AND sequence < ?3
+            ORDER BY 1
             """)
+        runs = try RunTable(database)
         self.insert = insert
         self.share = share
         self.update = update
@@ -55,21 +60,79 @@ struct QueueTable: ~Copyable {
     borrowing func write(
         _ rows: [Changes.QueueRow], except removed: Set<StoredSession>, unshared: inout Set<SharedMessage>
     ) throws(BrokerStoreError) {
+        try insert(rows, except: removed)
         var run: (session: StoredSession, first: UInt64, last: UInt64)?
-        for row in rows where row.kind != .nothing && (removed.isEmpty || !removed.contains(row.session)) {
-            guard row.kind == .delete else {
-                try write(row, unshared: &unshared)
-                continue
-            }
-            if row.isShared { try noteMessage(of: row, &unshared) }
-            if let begun = run, begun.session == row.session, begun.last + 1 == row.sequence {
-                run?.last = row.sequence
-            } else {
-                if let run { try delete(run) }
-                run = (row.session, row.sequence, row.sequence)
+        for (index, row) in rows.enumerated() where removed.isEmpty || !removed.contains(row.session) {
+            switch row.kind {
+            case .nothing, .insert: break
+            case .update: try update(row, rows[index...], unshared: &unshared)
+            case .delete:
+                if row.isShared { try noteMessage(of: row, &unshared) }
+                if let begun = run, begun.session == row.session, begun.last + 1 == row.sequence {
+                    run?.last = row.sequence
+                } else {
+                    if let run { try delete(run) }
+                    run = (row.session, row.sequence, row.sequence)
+                }
             }
         }
         if let run { try delete(run) }
+    }
+
+    /// Those that stand behind one another in their queue together, where they are short.
+    private borrowing func insert(
+        _ rows: [Changes.QueueRow], except removed: Set<StoredSession>
+    ) throws(BrokerStoreError) {
+        var open: [StoredSession: Run] = [:]
+        for (index, row) in rows.enumerated() where row.kind == .insert && !removed.contains(row.session) {
+            guard !row.isShared, row.packetIdentifier == 0, let bytes = row.message?.bytes.count,
+                bytes <= RunTable.mostMessageBytes
+            else {
+                try insert(row)
+                continue
+            }
+            if open[row.session]?.append(index, row.sequence, bytes) == true { continue }
+            if let run = open.updateValue(Run(index, row.sequence, bytes), forKey: row.session) {
+                try insert(run, of: rows)
+            }
+        }
+        for run in open.values { try insert(run, of: rows) }
+    }
+
+    /// Rows of one session.
+    private struct Run {
+        private(set) var rows: [Int]
+        private(set) var last: UInt64
+        private(set) var bytes: Int
+
+        init(_ row: Int, _ sequence: UInt64, _ bytes: Int) {
+            (rows, last, self.bytes) = ([row], sequence, MessageRun.headerBytes + bytes)
+        }
+
+        /// False: it can't be behind the others.
+        mutating func append(_ row: Int, _ sequence: UInt64, _ bytes: Int) -> Bool {
+            guard sequence == last + 1, rows.count < RunTable.mostMessages,
+                self.bytes + MessageRun.headerBytes + bytes <= RunTable.mostBytes
+            else { return false }
+            rows.append(row)
+            last = sequence
+            self.bytes += MessageRun.headerBytes + bytes
+            return true
+        }
+    }
+
+    private borrowing func insert(_ run: Run, of rows: [Changes.QueueRow]) throws(BrokerStoreError) {
+        let first = rows[run.rows[0]]
+        guard run.rows.count > 1 else { return try insert(first) }
+        var body: [UInt8] = []
+        body.reserveCapacity(run.bytes)
+        var payloadBytes = 0
+        for index in run.rows {
+            guard let message = rows[index].message else { continue }
+            payloadBytes += message.payloadCount
+            MessageRun.append(message.bytes.span, flags: UInt8(Self.flags(of: rows[index])), to: &body)
+        }
+        try runs.write(first.session, first.sequence...run.last, payloadBytes: payloadBytes, body.span)
     }
 
     private borrowing func delete(
@@ -79,18 +142,28 @@ struct QueueTable: ~Copyable {
         delete.bind(Int64(run.first), at: 2)
         delete.bind(Int64(run.last), at: 3)
         try delete.run()
+        try runs.delete(run.session, run.first...run.last)
     }
 
-    private borrowing func write(
-        _ row: Changes.QueueRow, unshared: inout Set<SharedMessage>
+    /// `rows`: from this one on; those that are updated with it leave its run with it.
+    private borrowing func update(
+        _ row: Changes.QueueRow, _ rows: ArraySlice<Changes.QueueRow>, unshared: inout Set<SharedMessage>
     ) throws(BrokerStoreError) {
-        guard row.kind == .update else { return try insert(row) }
         if row.isReleased, row.isShared { try noteMessage(of: row, &unshared) }
-        if row.isReleased {
-            try change(row, by: release)
-        } else {
-            try change(row, by: update)
+        if try change(row) { return }
+        var last = row.sequence
+        for next in rows.dropFirst() {
+            guard next.kind == .update, next.session == row.session, next.sequence == last + 1 else { break }
+            last += 1
         }
+        for member in try runs.take(row.session, row.sequence...last) { try insert(member, of: row.session) }
+        _ = try change(row)
+    }
+
+    /// False where it has no row.
+    private borrowing func change(_ row: Changes.QueueRow) throws(BrokerStoreError) -> Bool {
+        if row.isReleased { try change(row, by: release) } else { try change(row, by: update) }
+        return update.changes > 0
     }
 
     private borrowing func change(
@@ -102,10 +175,12 @@ struct QueueTable: ~Copyable {
         try statement.run()
     }
 
+    private static func flags(of row: Changes.QueueRow) -> Int64 {
+        Int64(row.qos.rawValue) | (row.isRetained ? Flags.retained : 0) | (row.isReleased ? Flags.released : 0)
+    }
+
     private borrowing func insert(_ row: Changes.QueueRow) throws(BrokerStoreError) {
         let message = row.message
-        let flags =
-            Int64(row.qos.rawValue) | (row.isRetained ? Flags.retained : 0) | (row.isReleased ? Flags.released : 0)
         if row.shared != 0, let message {
             share.bind(row.shared, at: 1)
             share.bind(message.bytes.span, at: 2)
@@ -113,7 +188,7 @@ struct QueueTable: ~Copyable {
         }
         insert.bind(row.session, at: 1)
         insert.bind(Int64(row.sequence), at: 2)
-        insert.bind(flags, at: 3)
+        insert.bind(Self.flags(of: row), at: 3)
         insert.bind(Int64(row.packetIdentifier), at: 4)
         insert.bind(Int64(message?.payloadCount ?? 0), at: 5)
         if row.shared != 0, message != nil {
@@ -123,6 +198,19 @@ struct QueueTable: ~Copyable {
             insert.bind(Span<UInt8>?.none, at: 6)
             insert.bind(message?.bytes.span, at: 7)
         }
+        try insert.run()
+    }
+
+    private borrowing func insert(
+        _ member: RunTable.Member, of session: StoredSession
+    ) throws(BrokerStoreError) {
+        insert.bind(session, at: 1)
+        insert.bind(Int64(member.sequence), at: 2)
+        insert.bind(Int64(member.flags), at: 3)
+        insert.bind(0, at: 4)
+        insert.bind(Int64(MessageRun.payloadBytes(of: member.bytes.span)), at: 5)
+        insert.bind(Span<UInt8>?.none, at: 6)
+        insert.bind(member.bytes.span, at: 7)
         try insert.run()
     }
 
@@ -148,26 +236,61 @@ struct QueueTable: ~Copyable {
     borrowing func read(
         _ request: QueueRequest
     ) throws(BrokerStoreError) -> (rows: [QueuedMessage], isAll: Bool) {
-        var (rows, bytes): ([QueuedMessage], Int) = ([], 0)
+        var found = Rows()
+        // The run that has the last place that is known, and goes on behind it.
+        if let (first, run) = try runs.run(of: request.session, with: request.after + 1), first <= request.after {
+            found.append(run, from: first, request)
+        }
         read.bind(request.session, at: 1)
         read.bind(Int64(request.after), at: 2)
         read.bind(Int64(clamping: request.before), at: 3)
         defer { read.reset() }
-        while try read.step() {
-            let packet = UInt16(clamping: read.number(2))
+        while !found.areFull, try read.step() {
             guard let sequence = UInt64(exactly: read.number(0)) else { continue }
-            if packet == 0, rows.count >= Limits.rowsRead || bytes >= Limits.rowBytesRead { return (rows, false) }
-            let flags = read.number(1)
+            if read.isNull(1) {
+                found.append(read.bytes(4) ?? [], from: sequence, request)
+            } else {
+                found.append(
+                    sequence, flags: read.number(1), packet: UInt16(clamping: read.number(2)),
+                    isShared: !read.isNull(3), read.bytes(4))
+            }
+        }
+        return (found.rows, !found.areFull)
+    }
+
+    /// The next messages of a queue, as they are read.
+    private struct Rows {
+        private(set) var rows: [QueuedMessage] = []
+        private var bytes = 0
+        /// There was one more.
+        private(set) var areFull = false
+
+        mutating func append(_ run: [UInt8], from first: UInt64, _ request: QueueRequest) {
+            var sequence = first
+            for message in MessageRun.messages(of: run.span) {
+                defer { sequence += 1 }
+                guard sequence > request.after, sequence < request.before, !areFull else { continue }
+                append(
+                    sequence, flags: Int64(message.flags), packet: 0, isShared: false, Array(run[message.bytes]))
+            }
+        }
+
+        mutating func append(_ sequence: UInt64, flags: Int64, packet: UInt16, isShared: Bool, _ body: [UInt8]?) {
+            if packet == 0, rows.count >= Limits.rowsRead || bytes >= Limits.rowBytesRead {
+                areFull = true
+                return
+            }
+            // Two of one place there are only where pages are damaged.
+            guard rows.last.map({ $0.sequence < sequence }) ?? true else { return }
             let isReleased = flags & (Flags.released | Flags.qos) == Flags.released | 2
-            let message = isReleased ? nil : read.bytes(4).flatMap(ApplicationMessage.init(stored:))
-            guard isReleased || message != nil, let qos = QoS(rawValue: UInt8(flags & Flags.qos)) else { continue }
+            let message = isReleased ? nil : body.flatMap(ApplicationMessage.init(stored:))
+            guard isReleased || message != nil, let qos = QoS(rawValue: UInt8(flags & Flags.qos)) else { return }
             bytes += message?.payloadCount ?? 0
             rows.append(
                 QueuedMessage(
                     sequence: sequence, qos: qos, isRetained: flags & Flags.retained != 0,
-                    isReleased: isReleased, isShared: !read.isNull(3), packetIdentifier: packet, message: message))
+                    isReleased: isReleased, isShared: isShared, packetIdentifier: packet, message: message))
         }
-        return (rows, true)
     }
 }
 

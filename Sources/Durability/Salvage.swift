@@ -24,7 +24,8 @@ package struct Salvage: Sendable, Equatable {
             "DELETE FROM queue WHERE message IS NOT NULL AND message NOT IN (SELECT id FROM message)")
         return Salvage(
             retained: try count("retained", database), sessions: try count("session", database),
-            queued: try count("queue", database))
+            queued: try count("queue", database)
+                + Int(try database.number("SELECT sum(last - sequence + 1) FROM run") ?? 0))
     }
 
     private static func count(_ table: String, _ database: borrowing Database) throws(BrokerStoreError) -> Int {

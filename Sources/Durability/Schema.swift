@@ -4,7 +4,7 @@ internal import Store
 enum Schema {
     /// "mrtb": marks the file as Martlet's.
     private static let applicationID = 0x6D72_7462
-    static let version: Int64 = 2
+    static let version: Int64 = 3
 
     /// A table, as much as is needed to read what is left of it.
     struct Table {
@@ -26,6 +26,7 @@ enum Schema {
         Table(
             name: "queue", columns: ["session", "sequence", "flags", "packet", "bytes", "message", "body"],
             keyColumns: 2),
+        Table(name: "run", columns: ["session", "sequence", "last", "bytes", "body"], keyColumns: 2),
         Table(name: "inbound", columns: ["session", "packet"], keyColumns: 2),
         Table(name: "will", columns: ["session", "body", "qos", "retained", "silence"], keyColumns: 1),
         Table(name: "ended", columns: ["session"], keyColumns: 1),
@@ -75,6 +76,18 @@ enum Schema {
         ) STRICT;
         -- Sessions that are no more, whose rows are still to be deleted.
         CREATE TABLE ended (session INTEGER PRIMARY KEY) STRICT;
+        """,
+        """
+        -- Messages of a queue behind one another: MessageRun.
+        CREATE TABLE run (
+            session INTEGER NOT NULL,
+            -- Of the first and of the last.
+            sequence INTEGER NOT NULL, last INTEGER NOT NULL,
+            -- Of all payloads.
+            bytes INTEGER NOT NULL,
+            body BLOB NOT NULL,
+            PRIMARY KEY (session, sequence), CHECK (last BETWEEN sequence AND sequence + 1000)
+        ) STRICT, WITHOUT ROWID;
         """,
     ]
 

@@ -5,6 +5,8 @@ internal import MQTT
 final class Writer {
     /// Rows of a session that is no more that are deleted in one transaction.
     private static let rowsDeletedAtOnce = 4_000
+    /// As many of them a run counts for.
+    private static let rowsOfRun = 32
 
     private let database: Database
     private let begin: Statement
@@ -102,6 +104,9 @@ final class Writer {
             let messages = try sharedMessages(of: session, atMost: left)
             left -= try delete(from: "queue", "sequence", session, atMost: left)
             try queue.forget(messages)
+            if left > 0 {
+                left -= try delete(from: "run", "sequence", session, atMost: left / Self.rowsOfRun + 1) * Self.rowsOfRun
+            }
             for (table, column) in [("subscription", "filter"), ("inbound", "packet")] where left > 0 {
                 left -= try delete(from: table, column, session, atMost: left)
             }
@@ -147,6 +152,7 @@ final class Writer {
     func nextNumbers() throws(BrokerStoreError) -> (session: StoredSession, shared: SharedMessage) {
         let session = try highest([
             "SELECT max(id) FROM session", "SELECT max(session) FROM ended", "SELECT max(session) FROM queue",
+            "SELECT max(session) FROM run",
             "SELECT max(session) FROM subscription", "SELECT max(session) FROM inbound",
             "SELECT max(session) FROM will",
         ])
@@ -198,14 +204,23 @@ final class Writer {
                 will: WillMessage(message: message, qos: qos, isRetained: row.number(3) != 0),
                 silence: min(Self.sound(row.number(4)), Limits.longestSilence))
         }
-        var orphans: [StoredSession] = []
-        try each("SELECT session, count(*), total(bytes), max(sequence) FROM queue GROUP BY session") { row in
-            guard let place = places[row.number(0)] else { return orphans.append(row.number(0)) }
-            found[place].queued = Int(row.number(1))
-            found[place].queuedBytes = Int(Self.sound(row.number(2)))
-            found[place].nextSequence = UInt64(Self.sound(row.number(3))) + 1
+        var orphans: Set<StoredSession> = []
+        for counts in [
+            "SELECT session, count(*), total(bytes), max(sequence) FROM queue GROUP BY session",
+            "SELECT session, sum(last - sequence + 1), total(bytes), max(last) FROM run GROUP BY session",
+        ] {
+            try each(counts) { row in
+                guard let place = places[row.number(0)] else {
+                    orphans.insert(row.number(0))
+                    return
+                }
+                found[place].queued += Int(row.number(1))
+                found[place].queuedBytes += Int(Self.sound(row.number(2)))
+                let next = UInt64(Self.sound(row.number(3))) + 1
+                found[place].nextSequence = max(found[place].nextSequence, next)
+            }
         }
-        return (found, orphans)
+        return (found, Array(orphans))
     }
 
     private func each(_ question: String, _ body: (borrowing Statement) -> Void) throws(BrokerStoreError) {

@@ -171,7 +171,8 @@ import Testing
 
     @Test func `refuses another program's database, and one of a later version`() async throws {
         let changes = [
-            "PRAGMA application_id = 7; DROP TABLE retained", "PRAGMA user_version = 3; CREATE TABLE later (x)",
+            "PRAGMA application_id = 7; DROP TABLE retained",
+            "PRAGMA user_version = \(BrokerStore.newestVersion + 1); CREATE TABLE later (x)",
         ]
         for change in changes {
             let directory = try place.open()
