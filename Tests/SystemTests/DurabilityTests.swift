@@ -153,6 +153,11 @@ extension System {
             let (online, away) = (
                 [LedgerSubscriber("s1", qos: 1), LedgerSubscriber("s2", qos: 2)], LedgerSubscriber("away", qos: 2)
             )
+            // What only one has, who is seldom there, lies in runs.
+            let hermits = [
+                LedgerPublisher("four", qos: 1, under: "hermit"), LedgerPublisher("five", qos: 2, under: "hermit"),
+            ]
+            let hermit = LedgerSubscriber("hermit", qos: 2, under: "hermit")
             let filters = LedgerFilters()
             let lines = ["data_dir DIR/data", "allow_anonymous true", "max_queued_messages 0"]
             let count = SharedCount()
@@ -160,7 +165,7 @@ extension System {
                 let broker = try ConfiguredMartlet(lines, in: directory)
                 let (port, seed) = (broker.port, UInt64(round * 100))
                 let enough = count.value + 1 + generator.below(600)
-                let subscribers = online + (round % 5 == 0 ? [away] : [])
+                let subscribers = online + (round % 5 == 0 ? [away] : []) + (round % 4 == 0 ? [hermit] : [])
                 let laziness = [0, 3, 20][round % 3]
                 var bodies: [@Sendable () throws -> Void] = [
                     { [program = broker.program.pid] in
@@ -173,7 +178,7 @@ extension System {
                 for (index, subscriber) in subscribers.enumerated() {
                     bodies.append { subscriber.run(port: port, seed: seed + UInt64(index), laziness: laziness) }
                 }
-                for publisher in publishers {
+                for publisher in publishers + hermits {
                     bodies.append {
                         if round == 0, !eventually({ subscribers.allSatisfy(\.isReady) }) { return }
                         publisher.run(port: port, count: count)
@@ -184,10 +189,11 @@ extension System {
             }
             let broker = try ConfiguredMartlet(lines, in: directory)
             let port = broker.port
-            try concurrently(publishers.map { publisher in { publisher.run(port: port, count: count, isLast: true) } })
-            let all = online + [away]
             try concurrently(
-                all.map { subscriber in
+                (publishers + hermits).map { publisher in { publisher.run(port: port, count: count, isLast: true) } })
+            let all = (online + [away]).map { ($0, publishers) } + [(hermit, hermits)]
+            try concurrently(
+                all.map { subscriber, publishers in
                     {
                         let deadline = Deadline(after: 60)
                         subscriber.run(port: port, seed: 1, laziness: 5) {
@@ -195,7 +201,7 @@ extension System {
                         }
                     }
                 })
-            for subscriber in all { subscriber.check(publishers) }
+            for (subscriber, publishers) in all { subscriber.check(publishers) }
             print("kill -9: \(rounds) rounds, \(count.value) acknowledged")
         }
 

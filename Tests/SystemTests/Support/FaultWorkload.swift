@@ -55,7 +55,11 @@ final class FaultWorkload {
         try changing.unsubscribe("u/#")
         try changing.subscribe("v/#", 2)
         changing.disconnect()
-        try publisher.publish([("u/a", "after", 1, false), ("v/a", "wanted", 2, false)])
+        // Those for one who is away lie in a run.
+        try publisher.publish([
+            ("u/a", "after", 1, false), ("v/a", "wanted", 2, false), ("v/a", "wanted too", 1, false),
+            ("v/a", "wanted as well", 2, false),
+        ])
 
         // One commit for several, and what an online session sends back meanwhile.
         try publisher.publish([

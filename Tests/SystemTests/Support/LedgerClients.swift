@@ -37,18 +37,20 @@ final class LedgerPublisher: Sendable {
     let name: String
     let qos: UInt8
     private let cleanSession: Bool
+    private let root: String
     private let state = Mutex(State())
 
-    init(_ name: String, qos: UInt8, cleanSession: Bool = false) {
+    init(_ name: String, qos: UInt8, cleanSession: Bool = false, under root: String = "ledger") {
         self.name = name
         self.qos = qos
         self.cleanSession = cleanSession
+        self.root = root
     }
 
     /// How many were acknowledged, and how many were ever sent.
     var ledger: (acknowledged: Int, sent: Int) { state.withLock { ($0.acknowledged, $0.latest) } }
 
-    var topic: String { "ledger/\(name)" }
+    var topic: String { "\(root)/\(name)" }
 
     /// Publishes until the connection ends, or where `isLast` until nothing waits for an answer.
     func run(port: UInt16, count: SharedCount, isLast: Bool = false) {
@@ -138,11 +140,13 @@ final class LedgerSubscriber: Sendable {
 
     let name: String
     let qos: UInt8
+    private let root: String
     private let state = Mutex(State())
 
-    init(_ name: String, qos: UInt8) {
+    init(_ name: String, qos: UInt8, under root: String = "ledger") {
         self.name = name
         self.qos = qos
+        self.root = root
     }
 
     var isReady: Bool { state.withLock { $0.isSubscribed } }
@@ -175,7 +179,7 @@ final class LedgerSubscriber: Sendable {
             return state.isSubscribed
         }
         guard !isSubscribed else { return }
-        try client.subscribe([("ledger/#", qos)])
+        try client.subscribe([("\(root)/#", qos)])
         state.withLock { $0.isSubscribed = true }
     }
 
