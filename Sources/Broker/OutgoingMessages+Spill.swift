@@ -55,14 +55,20 @@ extension OutgoingMessages {
 
         /// An earlier process has left it, and nothing of it has been read.
         fileprivate(set) var isRestored = false
+        /// How many of it are in flight: those of `isRestored` only, for they are read first.
+        fileprivate var (inFlight, inFlightBytes) = (0, 0)
 
         init() {}
 
-        init(restored count: Int, bytes: Int) {
-            self.count = count
-            self.bytes = bytes
+        init(_ restored: RestoredSession) {
+            (count, bytes) = (restored.queued, restored.queuedBytes)
+            (inFlight, inFlightBytes) = (restored.inFlight, restored.inFlightBytes)
             isRestored = count > 0
         }
+
+        /// What waits.
+        var waiting: Int { max(0, count - inFlight) }
+        var waitingBytes: Int { max(0, bytes - inFlightBytes) }
 
         mutating func add(_ sequence: UInt64, bytes: Int, in round: CommitTicket, committed: CommitTicket) {
             count += 1
@@ -105,6 +111,7 @@ extension OutgoingMessages {
         _ rows: [QueuedMessage], of request: QueueRequest, isAll: Bool, rules: DurabilityRules, held: inout HeldMessages
     ) -> Int {
         (spill.isBeingRead, spill.isRestored) = (false, false)
+        (spill.inFlight, spill.inFlightBytes) = (0, 0)
         for row in rows { take(row, rules, &held) }
         guard isAll else { return 0 }
         spill.exhausted = request.committed

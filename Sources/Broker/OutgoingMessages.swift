@@ -109,7 +109,7 @@ struct OutgoingMessages: Sendable {
         held: inout HeldMessages, as number: inout HeldMessages.Number, ledger: inout Ledger?
     ) -> Admission {
         let bytes = message.payloadCount
-        let (all, allBytes) = (waiting + spill.count, waitingBytes + spill.bytes)
+        let (all, allBytes) = (waiting + spill.waiting, waitingBytes + spill.waitingBytes)
         if limits.queuedMessages > 0, all >= limits.queuedMessages { return .isDropped }
         if limits.queuedBytes > 0, all > 0, allBytes + bytes > limits.queuedBytes { return .isDropped }
         let isSpilled = session != 0 && (spill.count > 0 || isLong)

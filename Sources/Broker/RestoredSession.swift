@@ -14,6 +14,9 @@ package struct RestoredSession: Sendable {
     /// Messages in its queue, and their bytes.
     package var queued = 0
     package var queuedBytes = 0
+    /// Those of them that have a Packet Identifier: they don't count for the limits of a queue.
+    package var inFlight = 0
+    package var inFlightBytes = 0
     /// The place of the next.
     package var nextSequence: UInt64 = 1
 

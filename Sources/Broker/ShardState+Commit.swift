@@ -309,8 +309,7 @@ extension ShardState {
         session.isMember = restored.hasSharedSubscriptions
         for identifier in restored.inbound { _ = session.incoming.insert(identifier) }
         session.outgoing = OutgoingMessages(
-            session: restored.session, spill: .init(restored: restored.queued, bytes: restored.queuedBytes),
-            nextSequence: restored.nextSequence)
+            session: restored.session, spill: .init(restored), nextSequence: restored.nextSequence)
         if let will = restored.will {
             session.hasStoredWill = true
             session.isWillDue = true

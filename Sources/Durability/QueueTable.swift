@@ -55,28 +55,28 @@ struct QueueTable: ~Copyable {
         static let released: Int64 = 8
     }
 
-    /// `unshared` gets the messages that a queue has let go of. What leaves a queue leaves it from its front, so deletions come
-    /// in runs, and each run is one statement.
+    /// `unshared` gets the messages that a queue has let go of. What leaves a queue leaves it from its front, so those that go
+    /// stand behind one another, and one statement deletes them.
     borrowing func write(
         _ rows: [Changes.QueueRow], except removed: Set<StoredSession>, unshared: inout Set<SharedMessage>
     ) throws(BrokerStoreError) {
         try insert(rows, except: removed)
-        var run: (session: StoredSession, first: UInt64, last: UInt64)?
+        var gone: (session: StoredSession, sequences: ClosedRange<UInt64>)?
         for (index, row) in rows.enumerated() where removed.isEmpty || !removed.contains(row.session) {
             switch row.kind {
             case .nothing, .insert: break
             case .update: try update(row, rows[index...], unshared: &unshared)
             case .delete:
                 if row.isShared { try noteMessage(of: row, &unshared) }
-                if let begun = run, begun.session == row.session, begun.last + 1 == row.sequence {
-                    run?.last = row.sequence
+                if let before = gone, before.session == row.session, before.sequences.upperBound + 1 == row.sequence {
+                    gone?.sequences = before.sequences.lowerBound...row.sequence
                 } else {
-                    if let run { try delete(run) }
-                    run = (row.session, row.sequence, row.sequence)
+                    if let gone { try delete(gone.sequences, of: gone.session) }
+                    gone = (row.session, row.sequence...row.sequence)
                 }
             }
         }
-        if let run { try delete(run) }
+        if let gone { try delete(gone.sequences, of: gone.session) }
     }
 
     /// Those that stand behind one another in their queue together, where they are short.
@@ -136,13 +136,13 @@ struct QueueTable: ~Copyable {
     }
 
     private borrowing func delete(
-        _ run: (session: StoredSession, first: UInt64, last: UInt64)
+        _ sequences: ClosedRange<UInt64>, of session: StoredSession
     ) throws(BrokerStoreError) {
-        delete.bind(run.session, at: 1)
-        delete.bind(Int64(run.first), at: 2)
-        delete.bind(Int64(run.last), at: 3)
+        delete.bind(session, at: 1)
+        delete.bind(Int64(sequences.lowerBound), at: 2)
+        delete.bind(Int64(sequences.upperBound), at: 3)
         try delete.run()
-        try runs.delete(run.session, run.first...run.last)
+        try runs.delete(session, sequences)
     }
 
     /// `rows`: from this one on; those that are updated with it leave its run with it.

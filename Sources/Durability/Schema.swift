@@ -122,6 +122,9 @@ enum Schema {
             guard try texts(ofVersion: version).isSubset(of: found) else {
                 throw BrokerStoreError.damaged(path, "its tables are not those that were made")
             }
+            if version < Self.version, try texts(ofVersion: version + 1).isSubset(of: found) {
+                throw BrokerStoreError.damaged(path, "its header is not the one that was written")
+            }
             return version
         }
         // Our tables, and no others, under another mark: it is the mark that has changed.

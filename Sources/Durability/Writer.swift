@@ -206,8 +206,11 @@ final class Writer {
         }
         var orphans: Set<StoredSession> = []
         for counts in [
-            "SELECT session, count(*), total(bytes), max(sequence) FROM queue GROUP BY session",
-            "SELECT session, sum(last - sequence + 1), total(bytes), max(last) FROM run GROUP BY session",
+            """
+            SELECT session, count(*), total(bytes), max(sequence), total(packet != 0), total(bytes * (packet != 0))
+            FROM queue GROUP BY session
+            """,
+            "SELECT session, sum(last - sequence + 1), total(bytes), max(last), 0, 0 FROM run GROUP BY session",
         ] {
             try each(counts) { row in
                 guard let place = places[row.number(0)] else {
@@ -216,6 +219,8 @@ final class Writer {
                 }
                 found[place].queued += Int(row.number(1))
                 found[place].queuedBytes += Int(Self.sound(row.number(2)))
+                found[place].inFlight += Int(row.number(4))
+                found[place].inFlightBytes += Int(Self.sound(row.number(5)))
                 let next = UInt64(Self.sound(row.number(3))) + 1
                 found[place].nextSequence = max(found[place].nextSequence, next)
             }

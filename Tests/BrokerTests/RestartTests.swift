@@ -282,6 +282,28 @@ import Testing
         #expect(broker.disk.problem == nil)
     }
 
+    @Test func `does not count what is in flight, before a restart or after it`() {
+        var limits = Self.limits(window: 20)
+        limits.queuedMessages = 30
+        let broker = ShardHarness(limits: limits)
+        broker.keepOnDisk()
+        let subscriber = broker.connect("subscriber", cleanSession: false)
+        subscriber.subscribe(("t", .atLeastOnce))
+        func publish(_ numbers: Range<Int>, _ broker: ShardHarness) {
+            let publisher = broker.connect("publisher")
+            for number in numbers { publisher.publish("t", "\(number)", .atLeastOnce) }
+            broker.commitAll()
+        }
+        publish(0..<20, broker)
+        #expect(subscriber.takeDeliveries().count == 20)
+        subscriber.drop()
+        publish(20..<35, broker)
+        let again = broker.restarted(limits: limits)
+        publish(35..<60, again)
+        #expect(again.counters.publishesDropped == 10)
+        #expect(again.queue(of: "subscriber") == (0..<50).map(String.init))
+    }
+
     @Test func `is as long as the limits say, and what is on the disk only counts`() {
         var limits = Self.limits(window: 20)
         limits.queuedMessages = 400

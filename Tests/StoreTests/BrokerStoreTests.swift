@@ -189,7 +189,10 @@ import Testing
     }
 
     @Test func `is damaged where only its mark is another one`() async throws {
-        for (index, change) in ["PRAGMA application_id = 7", "PRAGMA user_version = 77"].enumerated() {
+        for (index, change) in [
+            "PRAGMA application_id = 7", "PRAGMA user_version = 77", "PRAGMA user_version = 1",
+            "PRAGMA user_version = \(BrokerStore.newestVersion - 1)",
+        ].enumerated() {
             let directory = try place.open()
             let first = try store(in: directory)
             await commit([message("a", [1])], to: first)

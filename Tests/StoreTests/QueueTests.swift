@@ -78,6 +78,8 @@ import Testing
             for (session, queue) in queues.all {
                 #expect(before[session]?.queued == queue.count)
                 #expect(before[session]?.queuedBytes == queues.bytes(of: session))
+                #expect(before[session]?.inFlight == queue.values.count { $0.packet != 0 })
+                #expect(before[session]?.inFlightBytes == queues.bytes(of: session, inFlight: true))
                 #expect((before[session]?.nextSequence ?? 0) > (queue.keys.max() ?? 0))
             }
             for _ in 0..<12 {
@@ -222,8 +224,9 @@ private struct Queues {
         return changes
     }
 
-    func bytes(of session: StoredSession) -> Int {
-        all[session, default: [:]].values.reduce(0) { $0 + ($1.isReleased ? 0 : $1.message.payloadCount) }
+    func bytes(of session: StoredSession, inFlight: Bool = false) -> Int {
+        all[session, default: [:]].values.filter { !$0.isReleased && (!inFlight || $0.packet != 0) }
+            .reduce(0) { $0 + $1.message.payloadCount }
     }
 
     mutating func append(to session: StoredSession, bytes: Int, qos: QoS = .atLeastOnce, isShared: Bool = false) {

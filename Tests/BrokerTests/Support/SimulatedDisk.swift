@@ -135,6 +135,9 @@ struct SimulatedDisk {
             let queue = queues[number] ?? [:]
             restored.queued = queue.count
             restored.queuedBytes = queue.values.map { $0.message?.payloadCount ?? 0 }.reduce(0, +)
+            let inFlight = queue.values.filter { $0.packetIdentifier != 0 }
+            restored.inFlight = inFlight.count
+            restored.inFlightBytes = inFlight.map { $0.message?.payloadCount ?? 0 }.reduce(0, +)
             restored.nextSequence = (queue.keys.max() ?? 0) + 1
             return restored
         }
