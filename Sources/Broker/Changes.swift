@@ -35,6 +35,8 @@ package struct Changes: Sendable {
         package let isShared: Bool
         /// Where, if it has come just now.
         package let shared: SharedMessage
+        /// Of an `insert`: it is on the disk only, for its client has much to take before it.
+        package let isSpilled: Bool
         /// Nil where it is on the disk already, or needed no more.
         package fileprivate(set) var message: ApplicationMessage?
         /// Of an `insert`: what is over for this session when it vanishes. 0: nothing.

@@ -132,11 +132,11 @@ struct Ledger: Sendable {
     /// A message has come into a queue.
     mutating func insert(
         _ message: ApplicationMessage, session: StoredSession, sequence: UInt64, qos: QoS, isRetained: Bool,
-        shared: SharedMessage, handover: HandoverNumber
+        shared: SharedMessage, handover: HandoverNumber, isSpilled: Bool
     ) -> ChangePlace {
         let row = Changes.QueueRow(
             kind: .insert, qos: qos, isRetained: isRetained, isReleased: false, packetIdentifier: 0, session: session,
-            sequence: sequence, isShared: shared != 0, shared: shared, message: message,
+            sequence: sequence, isShared: shared != 0, shared: shared, isSpilled: isSpilled, message: message,
             handover: handover)
         return append(row, isLate: isLate)
     }

@@ -57,7 +57,7 @@ struct OutgoingMessages: Sendable {
             Changes.QueueRow(
                 kind: kind, qos: qos, isRetained: isRetained, isReleased: state == .released,
                 packetIdentifier: packetIdentifier, session: session, sequence: sequence, isShared: isShared, shared: 0,
-                message: nil, handover: 0)
+                isSpilled: false, message: nil, handover: 0)
         }
     }
 
@@ -122,7 +122,7 @@ struct OutgoingMessages: Sendable {
             item.change =
                 ledger?.insert(
                     message, session: session, sequence: item.sequence, qos: qos, isRetained: isRetained,
-                    shared: keeping.shared, handover: keeping.handover) ?? .none
+                    shared: keeping.shared, handover: keeping.handover, isSpilled: isSpilled) ?? .none
         }
         if isSpilled {
             ledger?.spilledMessages += 1

@@ -79,13 +79,13 @@ struct QueueTable: ~Copyable {
         if let gone { try delete(gone.sequences, of: gone.session) }
     }
 
-    /// Those that stand behind one another in their queue together, where they are short.
+    /// Those that stand behind one another in their queue together, where they are short and will lie for a while.
     private borrowing func insert(
         _ rows: [Changes.QueueRow], except removed: Set<StoredSession>
     ) throws(BrokerStoreError) {
         var open: [StoredSession: Run] = [:]
         for (index, row) in rows.enumerated() where row.kind == .insert && !removed.contains(row.session) {
-            guard !row.isShared, row.packetIdentifier == 0, let bytes = row.message?.bytes.count,
+            guard row.isSpilled, !row.isShared, row.packetIdentifier == 0, let bytes = row.message?.bytes.count,
                 bytes <= RunTable.mostMessageBytes
             else {
                 try insert(row)

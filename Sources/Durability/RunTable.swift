@@ -1,9 +1,9 @@
 internal import Broker
 internal import MQTT
 
-/// Runs: messages that came to the queue of one session behind one another, in one commit, and lie in one row. Half of what a
-/// message costs that waits for a client is its row; whoever is away for long has most of them in runs. What a row of the queue
-/// has beside the message it gets when it needs it: it is taken out of its run then.
+/// Runs: messages that came to the end of a long queue behind one another, in one commit, and lie in one row. Half of what a
+/// message costs that waits for a client is its row. What a row of its own has beside the message it gets when it needs it: it is
+/// taken out of its run then.
 struct RunTable: ~Copyable {
     /// Of the messages of a run together, and of one alone: longer ones have pages of their own anyway.
     static let mostBytes = 16 << 10

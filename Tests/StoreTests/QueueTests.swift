@@ -54,14 +54,15 @@ import Testing
         #expect(await store.commit([queues.takeChanges()]))
         #expect(try counts() == (0, 8))
         for session in [1, 2] as [StoredSession] { queues.expect(try await rows(of: session, in: store), of: session) }
-        // One alone, a long one, a shared one and one that has its identifier have rows.
+        // One alone, a long one, a shared one, one that is in memory too and one that has its identifier have rows.
         queues.append(to: 1, bytes: 10)
         queues.append(to: 2, bytes: 5000)
         queues.append(to: 2, bytes: 10, isShared: true)
+        queues.append(to: 2, bytes: 10, isSpilled: false)
         queues.append(to: 2, bytes: 10)
         queues.setIdentifier(ofLastOf: 2)
         #expect(await store.commit([queues.takeChanges()]))
-        #expect(try counts() == (4, 8))
+        #expect(try counts() == (5, 8))
         for session in [1, 2] as [StoredSession] { queues.expect(try await rows(of: session, in: store), of: session) }
         try await store.close()
         directory.release()
@@ -208,6 +209,7 @@ private struct Queues {
         var packet: PacketIdentifier
         var isReleased: Bool
         var shared: SharedMessage
+        var isSpilled = true
         var message: ApplicationMessage
     }
 
@@ -229,7 +231,9 @@ private struct Queues {
             .reduce(0) { $0 + $1.message.payloadCount }
     }
 
-    mutating func append(to session: StoredSession, bytes: Int, qos: QoS = .atLeastOnce, isShared: Bool = false) {
+    mutating func append(
+        to session: StoredSession, bytes: Int, qos: QoS = .atLeastOnce, isShared: Bool = false, isSpilled: Bool = true
+    ) {
         if all[session] == nil {
             var (ledger, place) = (
                 Ledger(DurabilityRules(.acknowledged), shard: 0, of: 1, sessions: session, shared: 1), ChangePlace.none
@@ -244,7 +248,7 @@ private struct Queues {
         let sequence = next[session, default: 1]
         next[session] = sequence + 1
         var entry = Entry(
-            qos: qos, packet: 0, isReleased: false, shared: 0,
+            qos: qos, packet: 0, isReleased: false, shared: 0, isSpilled: isSpilled,
             message: ApplicationMessage(
                 topic: "t/\(session)", payload: [UInt8](repeating: UInt8(truncatingIfNeeded: sequence), count: bytes)))
         if isShared {
@@ -303,7 +307,8 @@ private struct Queues {
             Changes.QueueRow(
                 kind: kind, qos: entry.qos, isRetained: false, isReleased: entry.isReleased,
                 packetIdentifier: entry.packet, session: session, sequence: sequence, isShared: entry.shared != 0,
-                shared: kind == .insert ? entry.shared : 0, message: kind == .insert ? entry.message : nil, handover: 0)
+                shared: kind == .insert ? entry.shared : 0, isSpilled: kind == .insert && entry.isSpilled,
+                message: kind == .insert ? entry.message : nil, handover: 0)
         )
     }
 
@@ -317,7 +322,8 @@ private struct Queues {
                 let other = generator.below(20) == 0 ? StoredSession(1 + generator.below(3)) : session
                 append(
                     to: other, bytes: generator.below(40) == 0 ? 4500 : generator.below(60),
-                    qos: generator.below(3) == 0 ? .exactlyOnce : .atLeastOnce, isShared: generator.below(60) == 0)
+                    qos: generator.below(3) == 0 ? .exactlyOnce : .atLeastOnce, isShared: generator.below(60) == 0,
+                    isSpilled: generator.below(30) != 0)
                 if generator.below(50) == 0 { skip(session) }
             }
         case 2:
