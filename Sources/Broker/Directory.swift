@@ -36,9 +36,9 @@ package struct Directory: Sendable {
     // MARK: Sessions
 
     /// The shard where a client's session lives, or will live if it is new.
-    package func shard(for client: ClientIdentifier, askedFrom shard: Int) -> Int {
+    package mutating func shard(for client: ClientIdentifier, askedFrom shard: Int) -> Int {
         if let number = sessions.number(of: client) { return sessions.shard(of: number) }
-        return isFull ? shard : placement()
+        return isFull ? shard : sessions.place()
     }
 
     private var isFull: Bool { sessionLimit > 0 && sessions.count >= sessionLimit }
@@ -54,14 +54,6 @@ package struct Directory: Sendable {
         }
         guard !isFull else { return .full }
         return .here(sessions.add(client, shard: shard), isNew: true)
-    }
-
-    /// The shard with the fewest sessions: a fleet connects while nothing is busy yet, and what it will do later can't
-    /// be told from how busy a shard is now.
-    private func placement() -> Int {
-        var chosen = 0
-        for shard in sessions.counts.indices where sessions.counts[shard] < sessions.counts[chosen] { chosen = shard }
-        return chosen
     }
 
     /// The shard where a client's session lives; nil: it has none.
@@ -85,7 +77,7 @@ package struct Directory: Sendable {
 
     /// Makes a session that was on the disk, on any shard.
     package mutating func restore(_ session: RestoredSession) -> SessionReference {
-        let reference = sessions.add(session.client, shard: placement())
+        let reference = sessions.add(session.client, shard: sessions.place())
         sessions.setLasting(reference.number)
         for subscription in session.subscriptions {
             _ = subscribe(reference, to: subscription.filter.span, at: subscription.maximumQoS)

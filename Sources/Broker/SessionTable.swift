@@ -56,13 +56,16 @@ struct SessionTable: Sendable {
     private(set) var connectedCount = 0
     /// What sessions with shared subscriptions may do, of those that may not read all that these match.
     private var rights: [SessionNumber: Rights] = [:]
-    /// Sessions of each shard: what placement looks at.
+    /// Sessions of each shard.
     private(set) var counts: [Int]
+    /// Places of each shard that clients are on the way to.
+    private var promised: [Int]
     private var latestMark: UInt32 = 0
 
     init(shards: Int) {
         free = Array(repeating: [], count: shards)
         counts = Array(repeating: 0, count: shards)
+        promised = counts
     }
 
     var count: Int { numbers.count }
@@ -75,7 +78,20 @@ struct SessionTable: Sendable {
     func number(of client: ClientIdentifier) -> SessionNumber? { numbers[client] }
     func shard(of number: SessionNumber) -> Int { Int(number) % counts.count }
 
+    /// The shard with the fewest sessions: a fleet connects while nothing is busy yet, and what it will do later can't be told
+    /// from how busy a shard is now. Whoever is on the way there counts: many come at once, and all would go to the same.
+    mutating func place() -> Int {
+        var chosen = 0
+        for shard in counts.indices {
+            promised[shard] -= promised[shard] / 64  // Some never came.
+            if counts[shard] + promised[shard] < counts[chosen] + promised[chosen] { chosen = shard }
+        }
+        promised[chosen] += 1
+        return chosen
+    }
+
     mutating func add(_ client: ClientIdentifier, shard: Int) -> SessionReference {
+        promised[shard] = max(0, promised[shard] - 1)
         let number: SessionNumber
         if let used = free[shard].popLast() {
             number = used
