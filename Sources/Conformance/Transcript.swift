@@ -5,7 +5,9 @@ final class Transcript {
         var password: [UInt8]?
     }
 
-    private(set) var lines: [String] = []
+    /// The latest: it is the end that says why a case failed.
+    var lines: [String] { Array(noted.suffix(Self.lineCount)) }
+    private var noted: [String] = []
     private let start = ContinuousClock.now
     /// What was made to last on the broker: sessions, with who made them, and retained messages, by their topics.
     private(set) var lastingSessions: [[UInt8]: Login] = [:]
@@ -14,9 +16,9 @@ final class Transcript {
     private static let lineCount = 400
 
     func note(_ name: String, _ text: String) {
-        guard lines.count < Self.lineCount else { return }
+        if noted.count >= 2 * Self.lineCount { noted.removeFirst(Self.lineCount) }
         let milliseconds = Int(start.duration(to: .now) / .milliseconds(1))
-        lines.append("\(milliseconds) ms  \(name) \(text)")
+        noted.append("\(milliseconds) ms  \(name) \(text)")
     }
 
     func note(_ name: String, sent bytes: [UInt8]) {
@@ -25,7 +27,6 @@ final class Transcript {
     }
 
     func note(_ name: String, received packet: Packet, _ frame: Frame) {
-        guard lines.count < Self.lineCount else { return }
         note(name, "< \(packet)   [\(hexadecimal(frame.bytes(), atMost: 32))]")
     }
 

@@ -35,6 +35,13 @@ import Testing
         #expect(failure.transcript.contains { $0.contains("A < SUBACK 1 0") })
     }
 
+    @Test func `that was long shows its end`() throws {
+        let lines = "A connects\nrepeat 1000 as i\n  A pings\nend\nA > SUBSCRIBE 1 \"~/a\" 1\nA < SUBACK 1 1"
+        let failure = try #require(try failure(lines))
+        #expect(failure.transcript.last?.contains("A < SUBACK 1 0") == true, "\(failure.transcript.suffix(3))")
+        #expect((100...1000).contains(failure.transcript.count))
+    }
+
     @Test(arguments: ["PINGRESP", "PUBACK 1", "CONNACK 0", "PUBLISH * *", "closed", "UNSUBACK 2", "SUBACK 1 0 0"])
     func `fails when the broker answers what is sent later, but not this`(_ expected: String) throws {
         let answer: ScriptedBroker.Answer = { frame in
